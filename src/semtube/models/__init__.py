@@ -1,0 +1,1 @@
+"""Models: find their parts, attach objectives to them, load and adapt them."""

@@ -1,0 +1,379 @@
+"""Train any model with an auxiliary objective, without touching its class, forward or trainer.
+
+A hook on the decoder takes the hidden states of the forward pass that is made anyway. An autograd
+node there passes the next-token gradient on and adds the term's, so the visible loss stays pure
+next-token loss. How much each document weighs is read off the host's own backward pass: a document
+counts in the term as it counts in the next-token loss (its share of the supervised tokens, times
+whatever the host divides or multiplies its loss by). The sum over micro-batches, packed rows and
+processes is therefore the same however a step is split.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from semtube.errors import UserError
+from semtube.models.decoder import check_width, find_decoder, find_state_module, unwrap
+from semtube.models.host_batch import ROLES_KEY, HostBatch
+from semtube.objectives.term import Objective
+from semtube.objectives.trajectories import Trajectories
+
+_ATTACHED: weakref.WeakKeyDictionary[nn.Module, list[Attachment]] = weakref.WeakKeyDictionary()
+
+
+def attach(
+    model: nn.Module,
+    objective: Objective,
+    *,
+    seed: int = 0,
+    decoder: nn.Module | str | None = None,
+    loss_scale: float | None = None,
+) -> Attachment:
+    """Make every training step of `model` minimise its own loss plus `objective`.
+
+    Use it as a context manager around the training, or keep the handle and call `detach()`.
+    Detached, in `eval()`, without gradients, or with weight 0 the model is what it was, bit for bit.
+
+    The gradient added is that of weight * sum over documents of share * mean cost, where share
+    is the document's part of the host's loss: its supervised tokens over those of the whole step.
+
+    Args:
+        model: any `transformers` causal language model, PEFT-wrapped or not, before or after DDP;
+            the outermost one that the host calls. Attach before `torch.compile`.
+        objective: for example `SemanticTube(weight=0.02)`.
+        seed: with the step and the document's tokens it decides every draw.
+        decoder: only for models without `get_decoder()`: the module, or its dotted name, that
+            returns the last hidden states.
+        loss_scale: only for hosts that compute the loss outside the model (no `loss` in its
+            output): what they multiply their loss by in each backward, for example
+            1 / accumulation steps. Documents then weigh alike, so that the gradient is that of
+            loss_scale * weight * mean over documents.
+
+    Raises:
+        UserError: no decoder, no such layer, or the same objective is attached already. While
+            training: the hook never fires, or the term does not reach the gradient.
+
+    Source: the auxiliary-gradient node follows the load-balancing losses of mixture-of-experts
+        models; the objective: Semantic Tube Prediction, arXiv 2602.22617.
+    """
+    return Attachment(model, objective, seed=seed, decoder=decoder, loss_scale=loss_scale)
+
+
+class Attachment:
+    """A live connection between a model and an objective; made by `attach`.
+
+    Attributes:
+        step: optimizer steps so far. Set it when a run resumes, so that draws go on as they would
+            have (`semtube.training.callback.TermCallback` does this in a Hugging Face Trainer).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        *,
+        seed: int = 0,
+        decoder: nn.Module | str | None = None,
+        loss_scale: float | None = None,
+    ) -> None:
+        self.model = unwrap(model)
+        self.objective = objective
+        self.step = 0
+        self._seed = seed
+        self._loss_scale = loss_scale
+        self._decoder = find_decoder(self.model, decoder)
+        states = find_state_module(self.model, self._decoder, objective.layer)
+        attached = _ATTACHED.setdefault(self.model, [])
+        if any(other.objective == objective for other in attached):
+            raise UserError(f"{objective} is attached to this model already")
+        attached.append(self)
+        self._forward: _Forward | None = None
+        self._roles: Tensor | None = None
+        self._num_fired = 0
+        self._num_arrived = 0
+        self._ever_arrived = False
+        self._warned = False
+        self._sums: Tensor | None = None
+        self._owned: dict[int, bool] = {}
+        self._hooks: list[Any] = [
+            self.model.register_forward_pre_hook(self._before_model, with_kwargs=True),
+            states.register_forward_hook(self._on_states),
+            self.model.register_forward_hook(self._after_model),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        self._remove()
+        if error_type is None:
+            self._check_used()
+
+    def detach(self) -> None:
+        """Leave the model as it was.
+
+        Raises:
+            UserError: the term never reached a gradient while it was attached.
+        """
+        self._remove()
+        self._check_used()
+
+    def pop_logs(self) -> dict[str, float]:
+        """Averages since the last call; empty where nothing was trained. Reads the device once.
+
+        `term`: mean cost over documents, before the weight. `term_documents`: documents with a
+        cost. `term_skipped_documents`: documents too short (or motionless) for one.
+        """
+        if self._sums is None:
+            return {}
+        total, counted, documents = self._sums.tolist()
+        self._sums = None
+        if counted == 0 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.objective} found no document long enough: the term is zero", stacklevel=2
+            )
+        return {
+            "term": total / counted if counted else float("nan"),
+            "term_documents": counted,
+            "term_skipped_documents": documents - counted,
+        }
+
+    # Hooks, in the order of a step.
+
+    def _before_model(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if getattr(module, "_is_replica", False):
+            raise UserError(
+                "the host wraps the model in nn.DataParallel: use torchrun or one device"
+            )
+        first = _ATTACHED[self.model][0]
+        # The first attachment takes the roles out of the call; others find them with it.
+        if ROLES_KEY in kwargs:
+            kwargs = dict(kwargs)
+            first._roles = kwargs.pop(ROLES_KEY)
+        elif first is self:
+            first._roles = None
+        self._forward = None
+        if module.training and torch.is_grad_enabled() and self.objective.weight > 0:
+            self._forward = _Forward(HostBatch.read(args, kwargs, first._roles))
+        return args, kwargs
+
+    def _on_states(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if not (module.training and torch.is_grad_enabled() and self.objective.weight > 0):
+            return None
+        forward = self._forward
+        if forward is None:
+            raise UserError(
+                "a forward pass reached the decoder without passing the model that attach() was "
+                "given: attach to the outermost model (with PEFT in a trainer, trainer.model)"
+            )
+        hidden_BTD = _states_of(output)
+        if module is self._decoder:
+            check_width(self.model, hidden_BTD.shape[-1])
+        if not hidden_BTD.requires_grad:
+            raise UserError(
+                "the hidden states need no gradient: no parameter below them is trained"
+            )
+        if forward.trajectories is None:
+            forward.trajectories = forward.batch.trajectories(hidden_BTD, self.objective.content)
+        with torch.autocast(hidden_BTD.device.type, enabled=False):
+            term = self.objective(hidden_BTD, forward.trajectories, self._seed * 2**32 + self.step)
+        if not forward.finished:  # a checkpointed layer runs its hook again in the backward
+            self._num_fired += 1
+            self._add_logs(term.mean_N.detach(), term.count_N > 0)
+        with_term = _AddGradient.apply(hidden_BTD, term.mean_N, forward, self)
+        return _replace_states(output, with_term)
+
+    def _after_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        forward = self._forward
+        if forward is None:
+            return
+        forward.finished = True
+        log_probs, loss = _field(output, "log_probs"), _field(output, "loss")
+        if _needs_grad(log_probs):
+            # A fused head: the host sums log-probabilities itself. Their gradient is minus the
+            # weight the host gives each token.
+            log_probs.register_hook(forward.weigh_by_log_probs)
+        elif _needs_grad(loss):
+            loss.register_hook(forward.weigh_by_loss)
+        elif self._loss_scale is None:
+            raise UserError(
+                "the model returned no loss, so the host computes it outside (label smoothing, a "
+                "loss function of its own, or no labels in the batch) and its scale cannot be "
+                "seen: pass attach(..., loss_scale=...), 1.0 where each backward is one step"
+            )
+        else:
+            forward.weigh_alike(self._loss_scale)
+
+    def _arrived(self) -> None:
+        self._num_arrived += 1
+        self._ever_arrived = True
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not self._owns(optimizer):
+            return
+        self.step += 1
+        self._check_step()
+        self._num_fired = self._num_arrived = 0
+
+    # Checks.
+
+    def _owns(self, optimizer: Optimizer) -> bool:
+        if id(optimizer) not in self._owned:
+            ours = {id(parameter) for parameter in self.model.parameters()}
+            self._owned[id(optimizer)] = any(
+                id(parameter) in ours
+                for group in optimizer.param_groups
+                for parameter in group["params"]
+            )
+        return self._owned[id(optimizer)]
+
+    def _check_step(self) -> None:
+        if self.objective.weight == 0:
+            return
+        if self._num_fired == 0:
+            raise UserError(
+                f"the hook on {type(self._decoder).__name__} never fired in a whole step: the host "
+                "trains another copy of the model, calls its layers directly, compiled it before "
+                "attach(), or trains in eval mode"
+            )
+        if self._num_arrived == 0:
+            raise UserError(
+                "the term never reached the gradient in a whole step: the host's loss does not "
+                "depend on the decoder's states"
+            )
+
+    def _check_used(self) -> None:
+        if self.objective.weight > 0 and not self._ever_arrived:
+            raise UserError(
+                f"{self.objective} was attached but reached no gradient: no training step ran "
+                "through this model while it was attached"
+            )
+
+    def _remove(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._forward = None
+        attached = _ATTACHED.get(self.model, [])
+        if self in attached:
+            attached.remove(self)
+
+    def _add_logs(self, mean_N: Tensor, counted_N: Tensor) -> None:
+        sums = torch.stack(
+            [
+                (mean_N * counted_N).sum().double(),
+                counted_N.sum().double(),
+                mean_N.new_tensor(mean_N.numel(), dtype=torch.float64),
+            ]
+        )
+        self._sums = sums if self._sums is None else self._sums + sums
+
+
+class _Forward:
+    """One forward pass in training: its batch, and what its backward tells."""
+
+    def __init__(self, batch: HostBatch) -> None:
+        self.batch = batch
+        self.trajectories: Trajectories | None = None
+        self.finished = False
+        self.share_N: Tensor | None = None
+
+    def weigh_by_loss(self, grad: Tensor) -> None:
+        """Share of each document, from d(host's loss) / d(model's mean or summed-and-divided loss)."""
+        supervised_BT = self.batch.supervised()
+        if supervised_BT is None:
+            self.weigh_alike(grad)
+            return
+        tokens_N = self._by_document(supervised_BT.float())
+        items = self.batch.num_items
+        divisor = supervised_BT.sum() if items is None else torch.as_tensor(items)
+        self.share_N = grad * tokens_N / divisor.to(tokens_N.device).clamp_min(1)
+
+    def weigh_by_log_probs(self, grad_BT: Tensor) -> None:
+        """Share of each document, from d(host's loss) / d(log-probability of each token)."""
+        supervised_BT = self.batch.supervised()
+        assert supervised_BT is not None, "a fused head needs labels"
+        if grad_BT.shape[1] == supervised_BT.shape[1] - 1:
+            supervised_BT = supervised_BT[:, 1:]
+            weight_BT = torch.nn.functional.pad(-grad_BT * supervised_BT, (1, 0))
+        else:
+            weight_BT = -grad_BT * supervised_BT
+        self.share_N = self._by_document(weight_BT.float())
+
+    def weigh_alike(self, scale: Tensor | float) -> None:
+        """Every document with a token the same share."""
+        assert self.trajectories is not None
+        document_BT = self.trajectories.document_BT
+        present_N = self.trajectories.sum_by_document((document_BT >= 0).float()) > 0
+        self.share_N = scale * present_N.float() / present_N.sum().clamp_min(1)
+
+    def _by_document(self, value_BT: Tensor) -> Tensor:
+        assert self.trajectories is not None
+        virtual = self.trajectories.document_BT.shape[1] - value_BT.shape[1]
+        return self.trajectories.sum_by_document(torch.nn.functional.pad(value_BT, (virtual, 0)))
+
+
+class _AddGradient(torch.autograd.Function):
+    """Pass the states through; in the backward send the host's weight to each document's cost."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, mean_N: Tensor, record: _Forward, attachment: Attachment
+    ) -> Tensor:
+        ctx.record, ctx.attachment, ctx.dtype = record, attachment, mean_N.dtype
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        share_N = ctx.record.share_N
+        if share_N is None:
+            raise UserError(
+                "the host trains on something else than the loss the model returned, so the "
+                "term's scale cannot be seen: pass attach(..., loss_scale=...) and give the model "
+                "no labels"
+            )
+        ctx.attachment._arrived()
+        return grad, (ctx.attachment.objective.weight * share_N).to(ctx.dtype), None, None
+
+
+def _states_of(output: Any) -> Tensor:
+    """The (B, T, D) states in a module's output: a tensor, a tuple's first, or the named field."""
+    states = output
+    if not isinstance(output, Tensor):
+        states = _field(output, "last_hidden_state")
+        if states is None and isinstance(output, tuple):
+            states = output[0]
+    if not isinstance(states, Tensor) or states.dim() != 3:
+        raise UserError(
+            "the decoder's output holds no (batch, tokens, width) states: pass attach(..., "
+            "decoder=...), the module that returns them"
+        )
+    return states
+
+
+def _replace_states(output: Any, states: Tensor) -> Any:
+    if isinstance(output, Tensor):
+        return states
+    if isinstance(output, tuple):
+        return (states, *output[1:])
+    output["last_hidden_state"] = states
+    return output
+
+
+def _field(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, dict) else getattr(output, name, None)
+
+
+def _needs_grad(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad

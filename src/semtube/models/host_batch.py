@@ -1,0 +1,124 @@
+"""What a host's forward call tells about its batch: documents, content, supervised tokens.
+
+Shape letters: B rows, T tokens, N documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semtube.errors import UserError
+from semtube.objectives.trajectories import PADDING, Trajectories, content_from_roles
+
+#: Key of a batch that only semtube reads; taken out before the model sees the batch.
+ROLES_KEY = "token_roles"
+
+
+@dataclass
+class HostBatch:
+    """The arguments of one forward call that matter to an objective; all may be absent."""
+
+    input_ids: Tensor | None
+    attention_mask: Tensor | None
+    position_ids: Tensor | None
+    cu_seq_lens: Tensor | None
+    labels: Tensor | None
+    shift_labels: Tensor | None
+    roles: Tensor | None
+    num_items: Tensor | int | None
+
+    @classmethod
+    def read(cls, args: tuple[Any, ...], kwargs: dict[str, Any], roles: Tensor | None) -> HostBatch:
+        """From the call's arguments; a sole positional tensor is taken for the token ids."""
+        input_ids = kwargs.get("input_ids")
+        if input_ids is None and args and isinstance(args[0], Tensor):
+            input_ids = args[0]
+        return cls(
+            input_ids=input_ids,
+            attention_mask=kwargs.get("attention_mask"),
+            position_ids=kwargs.get("position_ids"),
+            cu_seq_lens=kwargs.get("cu_seq_lens_q"),
+            labels=kwargs.get("labels"),
+            shift_labels=kwargs.get("shift_labels"),
+            roles=roles,
+            num_items=kwargs.get("num_items_in_batch"),
+        )
+
+    def trajectories(self, hidden_BTD: Tensor, content: str) -> Trajectories:
+        """The documents of this batch and the tokens of their trajectories.
+
+        Without `token_roles` the text cannot be told from the template: `text` and `all` are then
+        every token that is not padding, and `answer` the supervised tokens.
+
+        Raises:
+            UserError: a mask of more than two dimensions, states that do not fit the tokens, or
+                `instruction` without token_roles.
+        """
+        attended_BT = self._attended(hidden_BTD)
+        if self.roles is not None:
+            content_BT = content_from_roles(self.roles, content)
+        elif content == "instruction":
+            raise UserError(
+                "content='instruction' needs to know the system prompt: give the batch a "
+                f"{ROLES_KEY!r} tensor (semtube's own data does), or use another content"
+            )
+        elif content == "answer":
+            supervised_BT = self.supervised()
+            if supervised_BT is None:
+                raise UserError("content='answer' needs labels, or token_roles, in the batch")
+            content_BT = supervised_BT
+        else:
+            content_BT = attended_BT
+        # Prompt tuning puts virtual tokens before the real ones: states without a document.
+        virtual = hidden_BTD.shape[1] - attended_BT.shape[1]
+        if virtual < 0 or hidden_BTD.shape[0] != attended_BT.shape[0]:
+            raise UserError(
+                f"the states are {tuple(hidden_BTD.shape[:2])} but the batch's tokens are "
+                f"{tuple(attended_BT.shape)}: rows and positions must correspond"
+            )
+        shifted = None if self.cu_seq_lens is None else self.cu_seq_lens + virtual
+        return Trajectories.build(
+            attended_BT=_pad_left(attended_BT, virtual),
+            content_BT=_pad_left(content_BT, virtual),
+            input_ids_BT=None if self.input_ids is None else _pad_left(self.input_ids, virtual),
+            position_ids_BT=self.position_ids if virtual == 0 else None,
+            cu_seq_lens=shifted,
+        )
+
+    def _attended(self, hidden_BTD: Tensor) -> Tensor:
+        if self.roles is not None:
+            return self.roles != PADDING
+        if self.attention_mask is not None:
+            if self.attention_mask.dim() != 2:
+                raise UserError(
+                    f"the attention mask has {self.attention_mask.dim()} dimensions, so the "
+                    f"padding cannot be told from it: give the batch a {ROLES_KEY!r} tensor"
+                )
+            return self.attention_mask.bool()
+        rows, tokens = hidden_BTD.shape[:2]
+        if self.input_ids is not None:
+            rows, tokens = self.input_ids.shape
+        return torch.ones(rows, tokens, dtype=torch.bool, device=hidden_BTD.device)
+
+    def supervised(self) -> Tensor | None:
+        """(B, T) bool: tokens whose prediction is trained; None without labels.
+
+        Marked at the predicted token, or, where the host shifted the labels, at the predicting one.
+        """
+        if self.shift_labels is not None:
+            return self.shift_labels != -100
+        if self.labels is None:
+            return None
+        supervised_BT = self.labels != -100
+        first_BT = torch.zeros_like(supervised_BT)
+        first_BT[:, 1:] = supervised_BT[:, 1:]  # nothing predicts a row's first token
+        return first_BT
+
+
+def _pad_left(value_BT: Tensor, width: int) -> Tensor:
+    return F.pad(value_BT, (width, 0)) if width else value_BT

@@ -1,0 +1,1 @@
+"""What is minimised beside next-token prediction: tensors in, a LossTerm out."""

@@ -1,0 +1,110 @@
+"""Which tokens of a batch form the trajectories: documents, their content, their keys.
+
+Shape letters: B rows, T tokens, N documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from semtube.objectives.random_keys import document_keys
+
+#: Roles of tokens, as the data room marks them in a batch's `token_roles` (B, T).
+PADDING, TEMPLATE, SYSTEM, PROMPT, ANSWER = range(5)
+
+#: `text`: prompt and answer text, without template and system tokens (the paper);
+#: `instruction`: the system prompt too (the paper's "Inst"); `answer`: the answer alone;
+#: `all`: every token that is not padding.
+Content = Literal["text", "instruction", "answer", "all"]
+
+CONTENT_ROLES: dict[str, tuple[int, ...]] = {
+    "text": (PROMPT, ANSWER),
+    "instruction": (SYSTEM, PROMPT, ANSWER),
+    "answer": (ANSWER,),
+    "all": (TEMPLATE, SYSTEM, PROMPT, ANSWER),
+}
+
+
+def content_from_roles(roles_BT: Tensor, content: str) -> Tensor:
+    """Mask (B, T) of the tokens whose role belongs to `content`."""
+    mask_BT = torch.zeros_like(roles_BT, dtype=torch.bool)
+    for role in CONTENT_ROLES[content]:
+        mask_BT |= roles_BT == role
+    return mask_BT
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """The documents of a batch and the tokens their trajectories run through.
+
+    Args:
+        document_BT: int64 index in [0, N) of each token's document, -1 for padding. Documents
+            stand one after another in row order; no document spans two rows.
+        content_BT: bool, whether a token belongs to its trajectory. Padding never does.
+        num_documents: N, known without looking at the device.
+        key_N: int64 random key of each document, from `document_keys`.
+    """
+
+    document_BT: Tensor
+    content_BT: Tensor
+    num_documents: int
+    key_N: Tensor
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        attended_BT: Tensor,
+        content_BT: Tensor,
+        input_ids_BT: Tensor | None = None,
+        position_ids_BT: Tensor | None = None,
+        cu_seq_lens: Tensor | None = None,
+    ) -> Trajectories:
+        """From the masks that any host has.
+
+        Args:
+            attended_BT: bool, True for tokens, False for padding.
+            content_BT: bool, True for tokens of the trajectory; padding is taken out of it.
+            input_ids_BT: identify the documents. Without them the place in the batch does, and
+                draws then depend on the batching.
+            position_ids_BT: given where rows are packed; a document ends where the position does
+                not go on by one. Counting the documents costs one device synchronisation.
+            cu_seq_lens: (N + 1,) starts of the packed documents in the flattened batch and the
+                end of the last; needs no synchronisation and goes before position_ids.
+                Without either, a row is a document.
+        """
+        attended_BT = attended_BT.bool()
+        if cu_seq_lens is not None:
+            place_BT = torch.arange(attended_BT.numel(), device=attended_BT.device)
+            place_BT = place_BT.view_as(attended_BT)
+            document_BT = torch.searchsorted(cu_seq_lens[1:].long(), place_BT, right=True)
+            num_documents = cu_seq_lens.numel() - 1
+            attended_BT = attended_BT & (document_BT < num_documents)
+        elif position_ids_BT is not None:
+            position_BT = position_ids_BT.expand_as(attended_BT)
+            starts_BT = torch.ones_like(attended_BT)
+            starts_BT[:, 1:] = position_BT[:, 1:] != position_BT[:, :-1] + 1
+            # Padding may restart the position; it opens no document.
+            starts_BT[:, 1:] &= attended_BT[:, 1:]
+            document_BT = starts_BT.flatten().cumsum(0).view_as(attended_BT) - 1
+            num_documents = int(document_BT.max()) + 1
+        else:
+            num_documents = attended_BT.shape[0]
+            row_B1 = torch.arange(num_documents, device=attended_BT.device)[:, None]
+            document_BT = row_B1.expand_as(attended_BT)
+        document_BT = torch.where(attended_BT, document_BT, -1)
+        if input_ids_BT is None:
+            key_N = torch.arange(num_documents, device=attended_BT.device)
+        else:
+            key_N = document_keys(input_ids_BT, document_BT, num_documents)
+        return cls(document_BT, content_BT.bool() & attended_BT, num_documents, key_N)
+
+    def sum_by_document(self, value_BT: Tensor) -> Tensor:
+        """(N,) sums of a value over each document's tokens; padding is left out."""
+        slot = torch.where(self.document_BT >= 0, self.document_BT, self.num_documents).flatten()
+        total = value_BT.new_zeros(self.num_documents + 1)
+        return total.index_add_(0, slot, value_BT.flatten())[: self.num_documents]
