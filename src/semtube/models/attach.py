@@ -21,9 +21,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from semtube.errors import UserError
 from semtube.models.decoder import check_width, find_decoder, find_state_module, unwrap
-from semtube.models.host_batch import ROLES_KEY, HostBatch
+from semtube.models.host_batch import HostBatch
 from semtube.objectives.term import Objective
-from semtube.objectives.trajectories import Trajectories
+from semtube.objectives.trajectories import ROLES_KEY, Trajectories
 
 _ATTACHED: weakref.WeakKeyDictionary[nn.Module, list[Attachment]] = weakref.WeakKeyDictionary()
 
@@ -39,7 +39,8 @@ def attach(
     """Make every training step of `model` minimise its own loss plus `objective`.
 
     Use it as a context manager around the training, or keep the handle and call `detach()`.
-    Detached, in `eval()`, without gradients, or with weight 0 the model is what it was, bit for bit.
+    Detached, in `eval()`, without gradients, or with weight 0 the model is bit for bit what it
+    was.
 
     The gradient added is that of weight * sum over documents of share * mean cost, where share
     is the document's part of the host's loss: its supervised tokens over those of the whole step.
@@ -129,8 +130,8 @@ class Attachment:
     def pop_logs(self) -> dict[str, float]:
         """Averages since the last call; empty where nothing was trained. Reads the device once.
 
-        `term`: mean cost over documents, before the weight. `term_documents`: documents with a
-        cost. `term_skipped_documents`: documents too short (or motionless) for one.
+        `term_loss`: mean cost over documents, before the weight. `term_documents`: documents with
+        a cost. `term_skipped`: documents too short (or motionless) for one.
         """
         if self._sums is None:
             return {}
@@ -142,9 +143,9 @@ class Attachment:
                 f"{self.objective} found no document long enough: the term is zero", stacklevel=2
             )
         return {
-            "term": total / counted if counted else float("nan"),
+            "term_loss": total / counted if counted else float("nan"),
             "term_documents": counted,
-            "term_skipped_documents": documents - counted,
+            "term_skipped": documents - counted,
         }
 
     # Hooks, in the order of a step.
@@ -290,7 +291,7 @@ class _Forward:
         self.share_N: Tensor | None = None
 
     def weigh_by_loss(self, grad: Tensor) -> None:
-        """Share of each document, from d(host's loss) / d(model's mean or summed-and-divided loss)."""
+        """Share of each document, from the gradient of the host's loss at the model's loss."""
         supervised_BT = self.batch.supervised()
         if supervised_BT is None:
             self.weigh_alike(grad)

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semtube.errors import UserError
-from semtube.objectives.trajectories import PADDING, Trajectories, content_from_roles
-
-#: Key of a batch that only semtube reads; taken out before the model sees the batch.
-ROLES_KEY = "token_roles"
+from semtube.objectives.trajectories import (
+    PADDING,
+    ROLES_KEY,
+    Trajectories,
+    content_from_roles,
+)
 
 
 @dataclass

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from semtube.objectives.random_keys import document_keys
 
-#: Roles of tokens, as the data room marks them in a batch's `token_roles` (B, T).
+#: Key of a batch under which each token's role (B, T) may be given; the model never sees it.
+ROLES_KEY = "token_roles"
+#: The roles.
 PADDING, TEMPLATE, SYSTEM, PROMPT, ANSWER = range(5)
 
 #: `text`: prompt and answer text, without template and system tokens (the paper);

@@ -1,0 +1,180 @@
+"""What a run is: every setting that can change a number, in one typed record. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from semtube.errors import UserError
+
+
+@dataclass(frozen=True)
+class TubeOptions:
+    """How the tube loss is computed; see `semtube.SemanticTube`.
+
+    Args:
+        form: `triplet` is the paper's formula, `span` the authors' released code.
+        draws: Triplets (or spans) per document.
+        law: How positions are drawn: uniform; anchored at the start; sequential (span only).
+        max_length: Longest triplet or span in content tokens; unset for no limit.
+        layer: Which states: k after the k-th decoder layer, -1 the last after the final norm.
+        content: Trajectory tokens: prompt and answer text; with the system prompt; answer; all.
+    """
+
+    form: Literal["triplet", "span"] = "triplet"
+    draws: int = 1
+    law: Literal["uniform", "anchored", "sequential"] = "uniform"
+    max_length: int | None = None
+    layer: int = -1
+    content: Literal["text", "instruction", "answer", "all"] = "text"
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adapters instead of full fine-tuning.
+
+    Args:
+        rank: 0 trains all weights; 8 to 64 are usual.
+        alpha: Scale of the adapters; unset for twice the rank.
+        dropout: Dropout before the adapters.
+    """
+
+    rank: int = 0
+    alpha: float | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run.
+
+    Args:
+        data: JSONL file of training rows: messages, prompt and completion, or text.
+        output: Folder of the run; it must not exist, or be empty.
+        model: A preset (tiny-0.3m, tiny-2m, tiny-10m), a folder, a .gguf file, or a hub name.
+        objective: `ntp` is next-token prediction alone, `tube` adds the tube loss.
+        weight: Factor of the tube loss (lambda in the paper, 0.0025 to 0.16 there).
+        tube: Form of the tube loss.
+        validation: JSONL file whose loss is measured during training.
+        test: JSONL file decoded and scored once, after training.
+        fraction: Share of the training rows, in (0, 1]; smaller ones are nested in larger ones.
+        labels: Train on the `answer` (and its stop token) or on the `full` text.
+        train_stop: Whether stop tokens are targets. Off only to reproduce the paper's regime.
+        max_tokens: Rows with more tokens are left out and counted; none is cut.
+        steps: Optimizer steps; unset to train for `epochs`.
+        epochs: Passes over the data; read when `steps` is unset.
+        batch_size: Rows per optimizer step.
+        micro_batch_size: Rows per forward pass; unset for the whole batch. Changes no result.
+        learning_rate: Highest learning rate of AdamW.
+        weight_decay: Decoupled weight decay.
+        schedule: Shape of the learning rate after the warm-up.
+        warmup_fraction: Share of the steps in which the learning rate rises.
+        max_grad_norm: Gradients are clipped to this norm.
+        lora: Low-rank adapters.
+        seed: Names every random stream: initial weights, data order, triplets, fraction.
+        precision: `fp32`, or `bf16` autocast over float32 weights; `auto` takes bf16 on a GPU.
+        threads: CPU threads; unset for torch's choice.
+        log_every: Steps between log lines.
+        checkpoint_every: Steps between checkpoints; unset for ten in the run.
+        report_to: Trackers of the Hugging Face Trainer, such as trackio, tensorboard or wandb.
+        trust_remote_code: Run code that comes with the model. Off unless you trust its author.
+    """
+
+    data: str
+    output: str
+    model: str = "tiny-2m"
+    objective: Literal["ntp", "tube"] = "tube"
+    weight: float = 0.02
+    tube: TubeOptions = field(default_factory=TubeOptions)
+    validation: str | None = None
+    test: str | None = None
+    fraction: float = 1.0
+    labels: Literal["answer", "full"] = "answer"
+    train_stop: bool = True
+    max_tokens: int = 512
+    steps: int | None = None
+    epochs: float = 4.0
+    batch_size: int = 32
+    micro_batch_size: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_fraction: float = 0.05
+    max_grad_norm: float = 1.0
+    lora: LoraOptions = field(default_factory=LoraOptions)
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int | None = None
+    log_every: int = 10
+    checkpoint_every: int | None = None
+    report_to: list[str] = field(default_factory=list)
+    trust_remote_code: bool = False
+
+    def check(self) -> None:
+        """Refuse values that cannot be meant.
+
+        Raises:
+            UserError: naming the option, its value and what it may be.
+        """
+        for name in ("batch_size", "max_tokens", "log_every"):
+            _need(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("steps", "checkpoint_every", "micro_batch_size", "threads"):
+            value = getattr(self, name)
+            _need(value is None or value >= 1, name, value, "at least 1, or unset")
+        for name in ("learning_rate", "max_grad_norm", "epochs"):
+            _need(0 < getattr(self, name) < float("inf"), name, getattr(self, name), "above 0")
+        _need(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        _need(0 <= self.weight < float("inf"), "weight", self.weight, "at least 0")
+        _need(0 < self.fraction <= 1, "fraction", self.fraction, "above 0 and at most 1")
+        _need(0 <= self.warmup_fraction < 1, "warmup_fraction", self.warmup_fraction, "in [0, 1)")
+        _need(self.lora.rank >= 0, "lora.rank", self.lora.rank, "at least 0")
+        micro = self.micro_batch_size or self.batch_size
+        _need(
+            self.batch_size % micro == 0,
+            "micro_batch_size",
+            micro,
+            f"a divisor of batch_size ({self.batch_size})",
+        )
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Forward passes per optimizer step."""
+        return self.batch_size // (self.micro_batch_size or self.batch_size)
+
+    def identity(self, fingerprints: dict[str, str]) -> str:
+        """Hash of what can change a number: the settings and the data's fingerprints.
+
+        Paths, logging and the way a step is split are left out.
+        """
+        fields = asdict(self)
+        for name in (
+            "data", "validation", "test", "output", "log_every", "checkpoint_every", "report_to",
+            "micro_batch_size", "threads", "trust_remote_code",
+        ):  # fmt: skip
+            del fields[name]
+        if self.objective == "ntp":
+            del fields["weight"], fields["tube"]
+        text = json.dumps([fields, fingerprints], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> RunConfig:
+        """From plain values, as `asdict` gives them.
+
+        Raises:
+            UserError: an unknown field.
+        """
+        fields = dict(fields)
+        unknown = sorted(set(fields) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise UserError(f"a run has no option {unknown[0]!r}")
+        fields["tube"] = TubeOptions(**fields.get("tube", {}))
+        fields["lora"] = LoraOptions(**fields.get("lora", {}))
+        return cls(**fields)
+
+
+def _need(holds: bool, name: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise UserError(f"{name} is {value}: it must be {wanted}")

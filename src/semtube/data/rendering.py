@@ -1,0 +1,269 @@
+"""From an example to tokens: where prompt, answer and template stand, and what is trained.
+
+The template is rendered once with place-holders, which gives its fixed pieces; filled in, they must
+give exactly what the template makes of the real text. Character spans become token roles through
+the tokenizer's offsets. No model family needs a constant of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from semtube.data.examples import Example
+from semtube.errors import UserError
+from semtube.objectives.trajectories import ANSWER, PROMPT, SYSTEM, TEMPLATE
+
+IGNORED = -100
+#: Templates that print today's date get this one, or prompts would drift between days.
+TEMPLATE_DATE = datetime.datetime(2024, 1, 1)
+_ROLE_OF = {"system": SYSTEM, "user": PROMPT, "assistant": ANSWER}
+
+Labels = Literal["answer", "full"]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One example as tokens.
+
+    Args:
+        input_ids: the whole row.
+        roles: of each token, see `semtube.objectives.trajectories`.
+        labels: the token itself where its prediction is trained, else -100.
+        num_prompt_tokens: how many tokens stand before the last answer; generation begins there.
+        answer: text of the last answer.
+        prompt: text before the last answer, template included.
+        source: file and line.
+        split_at_answer: the tokenizer merges the end of the prompt with the start of the answer,
+            so the two were tokenized apart, as generation will see them.
+    """
+
+    input_ids: list[int]
+    roles: list[int]
+    labels: list[int]
+    num_prompt_tokens: int
+    answer: str
+    prompt: str
+    source: str
+    split_at_answer: bool
+
+    @property
+    def num_content_tokens(self) -> int:
+        """Tokens of prompt and answer text, those of the default trajectory."""
+        return sum(role in (PROMPT, ANSWER) for role in self.roles)
+
+
+class Renderer:
+    """Renders examples for one model.
+
+    Args:
+        tokenizer: a fast one, which reports character offsets.
+        stop_ids: the model's stop tokens. The template's own end-of-turn token is added to
+            `self.stop_ids` where it is another.
+        labels: `answer` trains the answers and their stop tokens, `full` every token.
+        train_stop: False leaves the stop tokens out of the targets, as the paper's code does for
+            models whose padding is their end token.
+
+    Raises:
+        UserError: the tokenizer reports no offsets.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        stop_ids: frozenset[int],
+        *,
+        labels: Labels = "answer",
+        train_stop: bool = True,
+    ) -> None:
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"{type(tokenizer).__name__} reports no character offsets: use the fast tokenizer"
+            )
+        self.tokenizer = tokenizer
+        self.stop_ids = stop_ids
+        self.labels = labels
+        self.train_stop = train_stop
+        self._pieces: dict[tuple[str, ...], list[str]] = {}
+        self._prefix_ids = _prefix_ids(tokenizer)
+        self._special_ids = _special_ids(tokenizer)
+
+    def render(self, example: Example) -> Rendered:
+        """Tokens, roles and labels of one example.
+
+        Raises:
+            UserError: the template is missing, fails, or rewrites the text; the text holds a stop
+                token; or no stop token follows the answer. The row is named.
+        """
+        pieces = self._pieces_for(example)
+        text, spans = _fill(pieces, [message.content for message in example.messages])
+        if example.kind == "chat":
+            self._check_unchanged(example, text)
+        answer_start = spans[-1][0]
+        ids, offsets, num_prompt_tokens, apart = self._tokenize(text, answer_start)
+        roles = _token_roles(offsets, spans, [_ROLE_OF[m.role] for m in example.messages])
+        if ANSWER not in roles[num_prompt_tokens:]:
+            raise UserError(f"{example.source}: the answer gives no token")
+        if example.kind != "chat":
+            prefix, eos = self._prefix_ids, self.tokenizer.eos_token_id
+            end = [] if eos is None else [eos]
+            ids = prefix + ids + end
+            roles = [TEMPLATE] * len(prefix) + roles + [TEMPLATE] * len(end)
+            num_prompt_tokens += len(prefix)
+        return Rendered(
+            input_ids=ids,
+            roles=roles,
+            labels=self._targets(ids, roles, example.source),
+            num_prompt_tokens=num_prompt_tokens,
+            answer=example.answer,
+            prompt=text[:answer_start],
+            source=example.source,
+            split_at_answer=apart,
+        )
+
+    def _pieces_for(self, example: Example) -> list[str]:
+        """The fixed text before, between and after the turns."""
+        if example.kind != "chat":
+            return [""] * (len(example.messages) + 1)
+        roles = tuple(message.role for message in example.messages)
+        if roles not in self._pieces:
+            places = [f"Qz{number}xPLACEx{number}zQ" for number in range(len(roles))]
+            turns = [{"role": r, "content": p} for r, p in zip(roles, places, strict=True)]
+            rest, pieces = self._apply_template(turns, example.source), []
+            for number, place in enumerate(places, 1):
+                if rest.count(place) != 1:
+                    raise UserError(
+                        f"{example.source}: the chat template drops, repeats or moves message "
+                        f"{number} ({roles[number - 1]}): leave it out or use another template"
+                    )
+                before, rest = rest.split(place)
+                pieces.append(before)
+            self._pieces[roles] = [*pieces, rest]
+        return self._pieces[roles]
+
+    def _apply_template(self, turns: list[dict[str, str]], source: str) -> str:
+        if not self.tokenizer.chat_template:
+            raise UserError(
+                f"{source}: chat rows need a chat template and this tokenizer has none: give it "
+                "one, or use prompt and completion rows"
+            )
+        try:
+            return self.tokenizer.apply_chat_template(
+                turns, tokenize=False, strftime_now=TEMPLATE_DATE.strftime
+            )
+        except Exception as error:  # templates raise what they like
+            raise UserError(f"{source}: the chat template refuses this row ({error})") from error
+
+    def _check_unchanged(self, example: Example, text: str) -> None:
+        turns = [{"role": m.role, "content": m.content} for m in example.messages]
+        real = self._apply_template(turns, example.source)
+        if real != text:
+            at = next(
+                (i for i, (a, b) in enumerate(zip(real, text, strict=False)) if a != b),
+                min(len(real), len(text)),
+            )
+            raise UserError(
+                f"{example.source}: the chat template rewrites the text (it should give "
+                f"{text[at : at + 20]!r} where it gives {real[at : at + 20]!r}); often spaces at "
+                "the start or end of a message: strip them"
+            )
+
+    def _tokenize(
+        self, text: str, answer_start: int
+    ) -> tuple[list[int], list[tuple[int, int]], int, bool]:
+        """Ids, character offsets, tokens before the answer, and whether it was cut off there."""
+
+        def encode(part: str) -> tuple[list[int], list[tuple[int, int]]]:
+            encoded = self.tokenizer(
+                part, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            )
+            return encoded["input_ids"], [tuple(pair) for pair in encoded["offset_mapping"]]
+
+        ids, offsets = encode(text)
+        prompt_ids, prompt_offsets = encode(text[:answer_start]) if answer_start else ([], [])
+        if ids[: len(prompt_ids)] == prompt_ids:
+            return ids, offsets, len(prompt_ids), False
+        answer_ids, answer_offsets = encode(text[answer_start:])
+        shifted = [(a + answer_start, b + answer_start) for a, b in answer_offsets]
+        return prompt_ids + answer_ids, prompt_offsets + shifted, len(prompt_ids), True
+
+    def _targets(self, ids: list[int], roles: list[int], source: str) -> list[int]:
+        targets = [role == ANSWER or self.labels == "full" for role in roles]
+        for end in (i for i, role in enumerate(roles) if role == ANSWER):
+            if end + 1 < len(roles) and roles[end + 1] == ANSWER:
+                continue
+            stop = self._stop_after(ids, roles, end)
+            if stop is None and self.train_stop:
+                raise UserError(
+                    f"{source}: no stop token follows the answer, so the model cannot learn to "
+                    "stop: use a template (or tokenizer) with one, or set train_stop to false"
+                )
+            # What stands between the answer and its stop token must be generated too.
+            targets[end + 1 : (stop or end) + 1] = [True] * ((stop or end) - end)
+        for i, token in enumerate(ids):
+            if token in self.stop_ids:
+                if roles[i] != TEMPLATE:
+                    raise UserError(
+                        f"{source}: the text holds the stop token "
+                        f"{self.tokenizer.convert_ids_to_tokens(token)!r}: take it out"
+                    )
+                targets[i] = targets[i] and self.train_stop
+        return [token if target else IGNORED for token, target in zip(ids, targets, strict=True)]
+
+    def _stop_after(self, ids: list[int], roles: list[int], end: int) -> int | None:
+        """Index of the stop token behind an answer's last token, before the next turn's text."""
+        tail = []
+        for i in range(end + 1, len(ids)):
+            if roles[i] != TEMPLATE:
+                break
+            tail.append(i)
+        known = next((i for i in tail if ids[i] in self.stop_ids), None)
+        if known is not None:
+            return known
+        # The template ends its turns with a special token that the model's settings do not list.
+        special = next((i for i in tail if ids[i] in self._special_ids), None)
+        if special is not None:
+            self.stop_ids |= {ids[special]}
+        return special
+
+
+def _fill(pieces: list[str], contents: list[str]) -> tuple[str, list[tuple[int, int]]]:
+    """The whole text, and the character span of each content in it."""
+    text, spans = pieces[0], []
+    for content, piece in zip(contents, pieces[1:], strict=True):
+        spans.append((len(text), len(text) + len(content)))
+        text += content + piece
+    return text, spans
+
+
+def _token_roles(
+    offsets: list[tuple[int, int]], spans: list[tuple[int, int]], span_roles: list[int]
+) -> list[int]:
+    """Role of each token; one that holds any of a turn's text belongs to that turn."""
+    roles = [TEMPLATE] * len(offsets)
+    token = 0
+    for (start, stop), role in zip(spans, span_roles, strict=True):
+        inside = []
+        while token < len(offsets) and offsets[token][0] < stop:
+            if offsets[token][1] > start:
+                inside.append(token)
+            token += 1
+        if inside:  # a token without an offset of its own, between others, belongs to them
+            roles[inside[0] : inside[-1] + 1] = [role] * (inside[-1] + 1 - inside[0])
+    return roles
+
+
+def _prefix_ids(tokenizer: Any) -> list[int]:
+    """Special tokens that this tokenizer puts before a plain text (often a start token)."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return whole[:start]
+    return []
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(added | set(tokenizer.all_special_ids))

@@ -1,0 +1,1 @@
+"""Evaluation: per-example records, the metrics made from them, and their intervals."""

@@ -1,0 +1,146 @@
+"""Confidence intervals: of a rate, of a mean over seeds, of scores over seeds and test rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The range from `low` to `high`, in the unit of what it is an interval of.
+
+    Over repeated experiments, a share `confidence` (0 < confidence < 1) of such ranges should hold
+    the true value.
+    """
+
+    low: float
+    high: float
+    confidence: float
+
+
+def wilson_interval(num_right: int, num_examples: int, confidence: float = 0.95) -> Interval:
+    """Where the true rate lies, given `num_right` successes in `num_examples` independent trials.
+
+    With p = num_right / num_examples, n = num_examples and z the normal quantile of
+    (1 + confidence) / 2, the limits are
+
+        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),
+
+    always within [0, 1] and never of zero width: 0 right of n gives [0, z^2 / (n + z^2)].
+
+    Raises:
+        ValueError: not 0 <= num_right <= num_examples, no examples, or confidence outside (0, 1).
+
+    Source: Wilson (1927), J. Am. Stat. Assoc. 22, 209-212; `scipy.stats.binomtest`.
+    """
+    _check_confidence(confidence)
+    if num_examples < 1 or not 0 <= num_right <= num_examples:
+        raise ValueError(
+            "wanted 0 <= num_right <= num_examples and at least one example, "
+            f"got num_right={num_right}, num_examples={num_examples}"
+        )
+    limits = stats.binomtest(num_right, num_examples).proportion_ci(confidence, method="wilson")
+    return Interval(float(limits.low), float(limits.high), confidence)
+
+
+def t_interval(values: Sequence[float], confidence: float) -> Interval | None:
+    """Where the mean over all seeds lies, given one value for each of a few seeds.
+
+    mean -+ t(S - 1) * deviation / sqrt(S), where S = len(values), the deviation divides by S - 1,
+    and t is Student's quantile of (1 + confidence) / 2 (12.7 for two values at 0.95). Zero width
+    where all values are equal; unbounded, so a rate's limits can leave [0, 1].
+
+    Returns:
+        None for one value: it says nothing about how seeds differ.
+
+    Raises:
+        ValueError: no values, or confidence outside (0, 1).
+    """
+    _check_confidence(confidence)
+    if len(values) == 0:
+        raise ValueError("wanted at least one value, got none")
+    if len(values) == 1:
+        return None
+    standard_error = np.std(values, ddof=1) / np.sqrt(len(values))
+    half_width = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * standard_error
+    mean = np.mean(values)
+    return Interval(float(mean - half_width), float(mean + half_width), confidence)
+
+
+# Shape letters: S seeds, N test rows, P distinct columns of scores, R resamples.
+
+
+def bootstrap_interval(
+    scores_SN: np.ndarray,
+    *,
+    over_seeds: bool,
+    confidence: float,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> Interval:
+    """Where the mean score lies, given the same test rows scored under every seed.
+
+    Percentiles of the mean of resampled scores. Each resample draws N test rows, the same for all
+    seeds: a hard row is hard under every seed, so rows drawn apart for each seed would make S
+    seeds look like S test sets. `over_seeds` draws S seeds as well, independently of the rows.
+
+    Without `over_seeds` the interval speaks of new test rows for these very seeds. With it, of new
+    seeds too. Resampled means of a few seeds spread too little, so the deviation due to the drawn
+    seeds is stretched by sqrt(S / (S - 1)) * t(S - 1) / z, with t and z the Student and normal
+    quantiles of (1 + confidence) / 2. Noise of single answers then counts among seeds and among
+    rows: the interval is too wide, not too narrow, where seeds hardly differ.
+
+    Zero width where all columns of scores are equal: a bootstrap cannot draw what did not occur.
+
+    Args:
+        scores_SN: a score or a difference of scores for each seed and test row; few distinct
+            columns make it fast, as a resample is one multinomial draw over the distinct columns.
+        generator: is advanced.
+
+    Raises:
+        ValueError: no scores, `over_seeds` with fewer than two seeds, num_resamples below 1, or
+            confidence outside (0, 1).
+
+    Source: Owen (2007), "The pigeonhole bootstrap", Ann. Appl. Stat. 1 (rows and seeds drawn
+        independently); Hesterberg (2015), "What Teachers Should Know About the Bootstrap", Am.
+        Stat. 69 (the stretch, there of percentiles for one sample).
+    """
+    _check_confidence(confidence)
+    if scores_SN.ndim != 2 or scores_SN.size == 0:
+        raise ValueError(f"scores must be (seeds, test rows), got shape {scores_SN.shape}")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+    num_rows = scores_SN.shape[1]
+    columns_SP, counts_P = np.unique(scores_SN, axis=1, return_counts=True)
+    drawn_RP = generator.multinomial(num_rows, counts_P / num_rows, size=num_resamples)
+    means_RS = (drawn_RP / num_rows) @ columns_SP.T
+    means_R = means_RS.mean(axis=1)
+    if over_seeds:
+        means_R = means_R + _seed_deviation(means_RS, confidence, generator)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means_R, [tail, 1 - tail])
+    return Interval(float(low), float(high), confidence)
+
+
+def _seed_deviation(
+    means_RS: np.ndarray, confidence: float, generator: np.random.Generator
+) -> np.ndarray:
+    """How far the mean over drawn seeds lies from the mean over all, stretched for few seeds."""
+    num_resamples, num_seeds = means_RS.shape
+    if num_seeds < 2:
+        raise ValueError(f"resampling seeds needs at least 2 of them, got {num_seeds}")
+    drawn_RS = generator.multinomial(
+        num_seeds, np.full(num_seeds, 1 / num_seeds), size=num_resamples
+    )
+    quantile = (1 + confidence) / 2
+    stretch = np.sqrt(num_seeds / (num_seeds - 1)) * (
+        stats.t.ppf(quantile, num_seeds - 1) / stats.norm.ppf(quantile)
+    )
+    return stretch * (((drawn_RS - 1) / num_seeds) * means_RS).sum(axis=1)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")

@@ -1,0 +1,99 @@
+"""Load a model and its tokenizer: a preset, a folder, a GGUF file or a hub name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from semtube.errors import UserError
+from semtube.models.presets import PRESETS, build_preset
+from semtube.models.tokenizer import train_tokenizer
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in float32 with its tokenizer.
+
+    Args:
+        model: a causal language model of transformers, PEFT-wrapped where a folder holds adapters.
+        tokenizer: a fast one.
+        stop_ids: every token at which the model's own settings end a text.
+    """
+
+    model: Any
+    tokenizer: Any
+    stop_ids: frozenset[int]
+
+
+def load_model(
+    name: str, *, texts: Iterable[str] = (), seed: int = 0, trust_remote_code: bool = False
+) -> LoadedModel:
+    """Load by name; weights are float32, the master copy that training needs.
+
+    Args:
+        name: a preset (`tiny-2m`), a folder, a `.gguf` file, or a hub name.
+        texts: what a preset's tokenizer is trained on.
+        seed: initial weights of a preset.
+        trust_remote_code: run code that comes with the model. Off unless you trust its author.
+
+    Raises:
+        UserError: nothing of this name can be loaded, or it has no tokenizer.
+    """
+    if name in PRESETS:
+        tokenizer = train_tokenizer(texts, PRESETS[name].vocabulary_size)
+        ids = {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in ("bos", "eos", "pad")}
+        model = build_preset(name, len(tokenizer), seed, **ids)
+        return LoadedModel(model, tokenizer, _stop_ids(model, tokenizer))
+    where, options = _source(name)
+    options["trust_remote_code"] = trust_remote_code
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        if "gguf_file" in options:
+            from transformers import GgufConfig
+
+            options["quantization_config"] = GgufConfig(dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(_not_loaded(name, error)) from error
+    if tokenizer.pad_token_id is None:
+        # Padding is masked by the attention mask, so any id serves.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return LoadedModel(model, tokenizer, _stop_ids(model, tokenizer))
+
+
+def _source(name: str) -> tuple[str, dict[str, Any]]:
+    path = Path(name)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"model {name!r}: no such GGUF file")
+        return str(path.parent), {"gguf_file": path.name}
+    if path.is_dir() and not any(
+        (path / file).is_file() for file in ("config.json", "adapter_config.json")
+    ):
+        raise UserError(f"model {name!r} is a folder without config.json: give a model's folder")
+    return name, {}
+
+
+def _not_loaded(name: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0][:160]
+    if Path(name).exists():
+        return f"model {name!r} cannot be loaded: {reason}"
+    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return (
+        f"model {name!r} is no preset ({', '.join(PRESETS)}), no folder or GGUF file, and cannot "
+        f"be had from the hub{hint} ({reason})"
+    )
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    listed = getattr(model.generation_config, "eos_token_id", None)
+    ids = set(listed if isinstance(listed, list) else [listed])
+    ids.add(tokenizer.eos_token_id)
+    return frozenset(i for i in ids if i is not None)

@@ -1,0 +1,111 @@
+"""A run on disk: a folder of plain files; `result.json`, written last, means done."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from semtube.errors import UserError
+
+
+class RunFolder:
+    """Where a run keeps its files.
+
+    config.json       the settings
+    environment.json  versions, device, commit
+    metrics.jsonl     one line per log: step, losses, gradient norm, learning rate
+    checkpoints/      the newest one, to resume from
+    model/            final weights and tokenizer
+    examples.jsonl    one line per test row: prediction and scores
+    result.json       written last: the run is done
+    failure.json      why a run stopped, if it failed
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model"
+        self.examples = self.path / "examples.jsonl"
+        self.result = self.path / "result.json"
+        self.failure = self.path / "failure.json"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has its result."""
+        return self.result.is_file()
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """Make the folder and store the settings.
+
+        Raises:
+            UserError: the folder holds something already.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.is_done:
+                what = "a finished run: choose another output"
+            elif self.config.is_file():
+                what = f"an unfinished run: go on with `semtube train --resume {self.path}`, or "
+                what += "choose another output"
+            else:
+                what = "other files: choose another output"
+            raise UserError(f"output {str(self.path)!r} holds {what}")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.config, config)
+        except OSError as error:
+            raise UserError(
+                f"output {str(self.path)!r} cannot be written ({error.strerror})"
+            ) from error
+
+    def read_config(self) -> dict[str, Any]:
+        """The stored settings.
+
+        Raises:
+            UserError: the folder holds no run.
+        """
+        if not self.config.is_file():
+            raise UserError(f"{str(self.path)!r} holds no run (no config.json)")
+        return read_json(self.config)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write whole or not at all: a temporary file beside it, then an atomic rename."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """One JSON value a line, written whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """A stored JSON value.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None

@@ -1,0 +1,1 @@
+"""Whole runs (data, training, evaluation, result) and grids of them."""

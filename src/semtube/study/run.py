@@ -1,0 +1,245 @@
+"""A run from its settings to its result: data, model, training, test."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from semtube.config import RunConfig
+from semtube.data.examples import Example, read_examples
+from semtube.data.fractions import fingerprint, nested_fraction, num_duplicates, overlap
+from semtube.data.rendering import Rendered, Renderer
+from semtube.data.tokens import TokenRows, TokenView, tokenize_rows, view_tokens
+from semtube.errors import UserError
+from semtube.evaluation.held_out import held_out_losses
+from semtube.evaluation.scoring import rate_metrics, score_rows
+from semtube.models.adapters import add_lora
+from semtube.models.loading import LoadedModel, load_model
+from semtube.objectives.trajectories import CONTENT_ROLES
+from semtube.run_folder import RunFolder, write_json, write_jsonl
+from semtube.seeding import stream_seed
+from semtube.study.environment import describe_environment
+from semtube.training.host import TrainingOutcome, train, use_bf16
+
+
+@dataclass
+class RunListener:
+    """Where a run reports what a person wants to see; every hook may be left out."""
+
+    say: Callable[[str], None] = lambda sentence: None
+    show_tokens: Callable[[str, list[TokenView]], None] = lambda source, tokens: None
+    on_step: Callable[[dict[str, Any]], None] = lambda metrics: None
+    on_decoded: Callable[[int], None] = lambda num_done: None
+    show_bar: bool = False
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run's three splits, and their fingerprints."""
+
+    train: list[Example]
+    chosen: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    fingerprints: dict[str, str]
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The run was ended by a signal; its checkpoint is saved."""
+
+
+def execute(
+    config: RunConfig, *, resume: bool = False, listener: RunListener | None = None
+) -> dict[str, Any]:
+    """Do one run and return its result, which `result.json` in its folder then holds.
+
+    Raises:
+        UserError: bad settings, data or model, a diverged loss, a full disk.
+        Interrupted: ended by Ctrl-C or TERM with a checkpoint to resume from.
+    """
+    listener = listener or RunListener()
+    config.check()
+    folder = RunFolder(config.output)
+    data = read_data(config)
+    if resume:
+        if folder.is_done:
+            raise UserError(f"{config.output!r} is finished: its result.json is there")
+    else:
+        folder.begin(asdict(config))
+    folder.failure.unlink(missing_ok=True)
+    try:
+        return _execute(config, folder, data, resume=resume, listener=listener)
+    except Interrupted:
+        raise
+    except Exception as error:
+        write_json(folder.failure, {"error": str(error), "kind": type(error).__name__})
+        raise
+
+
+def _execute(
+    config: RunConfig, folder: RunFolder, data: RunData, *, resume: bool, listener: RunListener
+) -> dict[str, Any]:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    transformers_logging.set_verbosity_error()
+    write_json(folder.environment, describe_environment())
+    report_data(data, listener.say)
+    texts = (message.content for example in data.train for message in example.messages)
+    loaded = load_model(
+        config.model,
+        texts=texts,
+        seed=stream_seed(config.seed, "init"),
+        trust_remote_code=config.trust_remote_code,
+    )
+    if config.lora.rank:
+        model = add_lora(loaded.model, config.lora, stream_seed(config.seed, "init"))
+        loaded = dataclasses.replace(loaded, model=model)
+    renderer = Renderer(
+        loaded.tokenizer, loaded.stop_ids, labels=config.labels, train_stop=config.train_stop
+    )
+    tokens = {
+        name: _tokenize(name, examples, renderer, config, listener.say)
+        for name, examples in (
+            ("train", data.chosen),
+            ("validation", data.validation),
+            ("test", data.test),
+        )
+        if examples
+    }
+    first = tokens["train"].rows[0]
+    listener.show_tokens(
+        first.source, view_tokens(first, renderer, CONTENT_ROLES[config.tube.content])
+    )
+    started = time.monotonic()
+    outcome = train(
+        config,
+        folder,
+        loaded,
+        tokens["train"].rows,
+        tokens["validation"].rows if "validation" in tokens else [],
+        resume=resume,
+        on_progress=listener.on_step,
+        show_bar=listener.show_bar,
+    )
+    if outcome.interrupted:
+        raise Interrupted(f"stopped after step {outcome.num_steps}")
+    training_seconds = time.monotonic() - started
+    save_model(loaded, renderer.stop_ids, folder)
+    metrics = {}
+    if "test" in tokens:
+        metrics = evaluate_rows(
+            loaded, renderer.stop_ids, tokens["test"].rows, folder, listener=listener
+        )
+    result = _result(config, data, loaded, tokens, outcome, training_seconds, metrics)
+    write_json(folder.result, result)
+    # What is done needs no checkpoint; the final model stays.
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return result
+
+
+def _result(
+    config: RunConfig,
+    data: RunData,
+    loaded: LoadedModel,
+    tokens: dict[str, TokenRows],
+    outcome: TrainingOutcome,
+    training_seconds: float,
+    metrics: dict[str, Any],
+) -> dict[str, Any]:
+    parameters = list(loaded.model.parameters())
+    return {
+        "id": config.identity(data.fingerprints),
+        "arm": config.objective,
+        "seed": config.seed,
+        "fraction": config.fraction,
+        "num_train_examples": len(tokens["train"].rows),
+        "num_steps": outcome.num_steps,
+        "num_parameters": sum(p.numel() for p in parameters),
+        "num_trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "precision": "bf16" if use_bf16(config) else "fp32",
+        "fingerprints": data.fingerprints,
+        "num_too_long": {name: len(part.too_long) for name, part in tokens.items()},
+        # Of this process: a resumed run counts from its checkpoint.
+        "training_seconds": round(training_seconds, 2),
+        "metrics": metrics,
+    }
+
+
+def read_data(config: RunConfig) -> RunData:
+    """The splits of a run; the training rows of its fraction are nested in those of larger ones."""
+    everything = read_examples(config.data)
+    chosen = nested_fraction(everything, config.fraction, config.seed)
+    validation = read_examples(config.validation) if config.validation else []
+    test = read_examples(config.test) if config.test else []
+    parts = {"train": chosen, "validation": validation, "test": test}
+    prints = {name: fingerprint(part) for name, part in parts.items() if part}
+    return RunData(everything, chosen, validation, test, prints)
+
+
+def report_data(data: RunData, say: Callable[[str], None]) -> None:
+    """Sizes, duplicates, and what the splits share."""
+    say(
+        f"{len(data.chosen):,} of {len(data.train):,} training rows, "
+        f"fingerprint {data.fingerprints['train'][:12]}; "
+        f"{num_duplicates(data.chosen):,} repeat an earlier row"
+    )
+    for name, part in (("validation", data.validation), ("test", data.test)):
+        if part:
+            say(overlap(name, part, "train", data.chosen).sentence())
+    if data.validation and data.test:
+        say(overlap("test", data.test, "validation", data.validation).sentence())
+
+
+def _tokenize(
+    name: str,
+    examples: Sequence[Example],
+    renderer: Renderer,
+    config: RunConfig,
+    say: Callable[[str], None],
+) -> TokenRows:
+    tokens = tokenize_rows(examples, renderer, config.max_tokens)
+    for note in tokens.notes():
+        say(f"{name}: {note}")
+    return tokens
+
+
+def save_model(loaded: LoadedModel, stop_ids: frozenset[int], folder: RunFolder) -> None:
+    """Final weights (adapters alone under LoRA) and tokenizer, in a folder that appears whole."""
+    part = folder.path / f".model.{os.getpid()}.part"
+    loaded.model.generation_config.eos_token_id = sorted(stop_ids)
+    loaded.model.save_pretrained(part)
+    loaded.tokenizer.save_pretrained(part)
+    if folder.model.exists():
+        shutil.rmtree(folder.model)
+    part.rename(folder.model)
+
+
+def evaluate_rows(
+    loaded: LoadedModel,
+    stop_ids: frozenset[int],
+    rows: Sequence[Rendered],
+    folder: RunFolder,
+    *,
+    listener: RunListener,
+    batch_size: int = 64,
+) -> dict[str, Any]:
+    """Decode and score rows, store the records as `examples.jsonl`, and return the metrics."""
+    records = score_rows(
+        loaded.model,
+        loaded.tokenizer,
+        rows,
+        stop_ids=stop_ids,
+        batch_size=batch_size,
+        on_progress=listener.on_decoded,
+    )
+    write_jsonl(folder.examples, records)
+    losses = held_out_losses(loaded.model, rows, pad_id=loaded.tokenizer.pad_token_id)
+    return {**rate_metrics(records), **losses}

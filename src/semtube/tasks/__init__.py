@@ -1,0 +1,1 @@
+"""Tasks: how an example is put to a model and what counts as right."""

@@ -1,0 +1,1 @@
+"""A run's training, through the Hugging Face Trainer."""
