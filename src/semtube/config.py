@@ -42,7 +42,7 @@ class LoraOptions:
     """
 
     rank: int = 0
-    alpha: float | None = None
+    alpha: int | None = None
     dropout: float = 0.0
 
 
@@ -164,15 +164,18 @@ class RunConfig:
         """From plain values, as `asdict` gives them.
 
         Raises:
-            UserError: an unknown field.
+            UserError: an unknown or missing field.
         """
         fields = dict(fields)
         unknown = sorted(set(fields) - set(cls.__dataclass_fields__))
         if unknown:
             raise UserError(f"a run has no option {unknown[0]!r}")
-        fields["tube"] = TubeOptions(**fields.get("tube", {}))
-        fields["lora"] = LoraOptions(**fields.get("lora", {}))
-        return cls(**fields)
+        try:
+            fields["tube"] = TubeOptions(**fields.get("tube", {}))
+            fields["lora"] = LoraOptions(**fields.get("lora", {}))
+            return cls(**fields)
+        except TypeError as error:
+            raise UserError(f"a run's settings do not fit: {error}") from error
 
 
 def _need(holds: bool, name: str, value: object, wanted: str) -> None:

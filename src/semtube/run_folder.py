@@ -40,8 +40,8 @@ class RunFolder:
         """Whether the run has its result."""
         return self.result.is_file()
 
-    def begin(self, config: dict[str, Any]) -> None:
-        """Make the folder and store the settings.
+    def check_free(self) -> None:
+        """Make sure that a run may begin here.
 
         Raises:
             UserError: the folder holds something already.
@@ -55,6 +55,14 @@ class RunFolder:
             else:
                 what = "other files: choose another output"
             raise UserError(f"output {str(self.path)!r} holds {what}")
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """Make the folder and store the settings.
+
+        Raises:
+            UserError: the folder holds something already, or cannot be written.
+        """
+        self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.config, config)

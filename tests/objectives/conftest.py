@@ -129,7 +129,7 @@ class _Watch(TorchDispatchMode):
     def __post_init__(self) -> None:
         super().__init__()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name
         self.counts[name] += 1
         masks = name == "aten::index" and any(
@@ -157,7 +157,7 @@ def batch_of() -> Callable[[list[Document], str], Batch]:
 
 @pytest.fixture(params=LAYOUTS)
 def layout(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield request.param
+    return request.param
 
 
 @pytest.fixture

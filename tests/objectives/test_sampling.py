@@ -127,7 +127,9 @@ def test_long_documents_keep_every_draw_admissible_and_the_span_lengths_right(ma
         longest = size - 1 if max_length is None else max_length
         spans_NK2, _ = draw_spans(size_N, keys(5000), 2, max_length=max_length)
         start, stop = spans_NK2.unbind(-1)
-        assert (start >= 0).all() and (stop > start).all() and (stop <= size).all()
+        assert (start >= 0).all()
+        assert (stop > start).all()
+        assert (stop <= size).all()
         assert (stop - start <= longest).all()
         # E[length] = sum w (size + 1 - w) / sum (size + 1 - w), w = 1..longest.
         first = longest * (longest + 1) / 2
@@ -137,7 +139,8 @@ def test_long_documents_keep_every_draw_admissible_and_the_span_lengths_right(ma
         assert abs((stop - start).double().mean() - mean) < 5 * spread
         triplets_NK3, _ = draw_triplets(size_N, keys(5000), 2, max_length=max_length)
         assert (triplets_NK3.diff(dim=-1) > 0).all()
-        assert triplets_NK3.min() >= 0 and triplets_NK3.max() < size
+        assert triplets_NK3.min() >= 0
+        assert triplets_NK3.max() < size
 
 
 @pytest.mark.parametrize("shift", [-1, 0, 1])
@@ -158,9 +161,9 @@ def test_the_window_inversion_is_exact_at_the_ends_of_every_length(monkeypatch, 
         assert torch.equal(spans_NK2[:, 0, 1] - spans_NK2[:, 0, 0], expected)
 
 
-DRAWS = [
-    (draw_triplets, law, cap) for law in ("uniform", "anchored") for cap in (None, 3)
-] + [(draw_spans, law, cap) for law in ("uniform", "anchored", "sequential") for cap in (None, 3)]
+DRAWS = [(draw_triplets, law, cap) for law in ("uniform", "anchored") for cap in (None, 3)] + [
+    (draw_spans, law, cap) for law in ("uniform", "anchored", "sequential") for cap in (None, 3)
+]
 
 
 @pytest.mark.parametrize(("draw", "law", "max_length"), DRAWS)
@@ -168,10 +171,9 @@ def test_a_document_draws_the_same_whatever_stands_beside_it(draw, law, max_leng
     size_N, key_N = torch.arange(0, 40), keys(40)
     together, valid_N = draw(size_N, key_N, 3, law=law, max_length=max_length)
     for n in range(40):
-        alone, valid = draw(
-            size_N[n : n + 1], key_N[n : n + 1], 3, law=law, max_length=max_length
-        )
-        assert torch.equal(alone[0], together[n]) and valid[0] == valid_N[n]
+        alone, valid = draw(size_N[n : n + 1], key_N[n : n + 1], 3, law=law, max_length=max_length)
+        assert torch.equal(alone[0], together[n])
+        assert valid[0] == valid_N[n]
 
 
 @pytest.mark.parametrize(("draw", "law", "max_length"), DRAWS)
@@ -259,7 +261,8 @@ def test_flat_index_finds_the_content_tokens_of_each_document(documents_of, batc
     )
     rank_NK = torch.arange(9).expand(trajectories.num_documents, 9)
     flat_NK = ranks.flat_index(rank_NK)
-    assert 0 <= flat_NK.min() and flat_NK.max() < batch.padding_BT.numel()
+    assert flat_NK.min() >= 0
+    assert flat_NK.max() < batch.padding_BT.numel()
     width = batch.padding_BT.shape[1]
     for document, places in zip(documents, batch.place, strict=True):
         content = [

@@ -164,7 +164,9 @@ def test_the_mean_is_the_total_over_the_count_and_zero_without_one(
 ):
     batch = batch_of(documents_of([9, 1, 12], seed=4), "right")
     term = objective(batch.hidden_BTD.requires_grad_(), batch.trajectories, key=0)
-    assert term.count_N[1] == 0 and term.mean_N[1] == 0 and term.mean_N.requires_grad
+    assert term.count_N[1] == 0
+    assert term.mean_N[1] == 0
+    assert term.mean_N.requires_grad
     torch.testing.assert_close(term.mean_N[0] * term.count_N[0], term.total_N[0])
     assert term.count_N[2] == objective.draws
 
@@ -177,9 +179,7 @@ def term_of(objective: SemanticTube, states_NTD: Tensor, key: int = 0):
     rows, tokens = states_NTD.shape[:2]
     ones_BT = torch.ones(rows, tokens, dtype=torch.bool)
     ids_BT = torch.arange(rows)[:, None].expand(rows, tokens)
-    trajectories = Trajectories.build(
-        attended_BT=ones_BT, content_BT=ones_BT, input_ids_BT=ids_BT
-    )
+    trajectories = Trajectories.build(attended_BT=ones_BT, content_BT=ones_BT, input_ids_BT=ids_BT)
     return objective(states_NTD, trajectories, key)
 
 
@@ -246,7 +246,7 @@ def test_an_interior_span_of_independent_states_costs_one_and_the_root_of_a_half
     generator = torch.Generator().manual_seed(3)
     states_NTD = torch.randn(600, 12, 300, generator=generator, dtype=torch.float64)
     cost_N = term_of(SemanticTube(form="span"), states_NTD).mean_N
-    interior_N = torch.tensor([0 < start and stop < 11 for ((start, stop),) in drawn.ranks])
+    interior_N = torch.tensor([start > 0 and stop < 11 for ((start, stop),) in drawn.ranks])
     assert interior_N.sum() > 300
     tolerance = 5 * 0.5 / math.sqrt(300 * interior_N.sum()) + 1e-3
     assert cost_N[interior_N].mean().item() == pytest.approx(1 + math.sqrt(0.5), abs=tolerance)
@@ -317,7 +317,7 @@ def test_only_states_of_the_path_get_a_gradient(objective, layout, documents_of,
             if objective.form == "triplet":
                 assert not touched_BT[place] or content[j]
             else:  # the state before a segment is its origin
-                assert not touched_BT[place] or content[j] or (content + [False])[j + 1]
+                assert not touched_BT[place] or content[j] or ([*content, False])[j + 1]
 
 
 @pytest.mark.parametrize("objective", BOTH_FORMS, ids=name_of)
@@ -440,7 +440,8 @@ def test_very_short_documents_give_numbers_and_finite_gradients(
     # A triplet needs three tokens, and so do two increments.
     assert (term.count_N[0] > 0) == (length == 3)
     term.mean_N.sum().backward()
-    assert term.total_N.isfinite().all() and hidden_BTD.grad.isfinite().all()
+    assert term.total_N.isfinite().all()
+    assert hidden_BTD.grad.isfinite().all()
     assert length == 3 or not hidden_BTD.grad[0].any()
 
 
@@ -449,7 +450,8 @@ def test_an_increment_from_the_template_counts(document_type, batch_of):
     states_TD = torch.tensor([[0.0, 0], [1, 0], [1, 1]]).double()
     batch = batch_of([document_type([1, 2, 3], [False, True, True], states_TD)], "right")
     span = SemanticTube(form="span")(batch.hidden_BTD, batch.trajectories, key=0)
-    assert span.mean_N.tolist() == [1.0] and span.count_N.tolist() == [1]
+    assert span.mean_N.tolist() == [1.0]
+    assert span.count_N.tolist() == [1]
     triplet = SemanticTube()(batch.hidden_BTD, batch.trajectories, key=0)
     assert triplet.count_N.tolist() == [0]
 
@@ -466,7 +468,8 @@ def test_displacements_without_a_direction_are_left_out(objective, states):
     term = term_of(objective, hidden_BTD)
     assert term.count_N.tolist() == [0, objective.draws if states == "one_moves" else 0]
     term.mean_N.sum().backward()
-    assert term.total_N[0] == 0 and not hidden_BTD.grad[0].any()
+    assert term.total_N[0] == 0
+    assert not hidden_BTD.grad[0].any()
     assert hidden_BTD.grad.isfinite().all()
 
 
@@ -479,7 +482,8 @@ def test_a_batch_of_padding_costs_nothing(objective):
     hidden_BTD = torch.randn(2, 5, 3, requires_grad=True)
     term = objective(hidden_BTD, trajectories, key=0)
     term.mean_N.sum().backward()
-    assert term.total_N.tolist() == [0, 0] and term.count_N.tolist() == [0, 0]
+    assert term.total_N.tolist() == [0, 0]
+    assert term.count_N.tolist() == [0, 0]
     assert not hidden_BTD.grad.any()
 
 
@@ -496,8 +500,10 @@ def test_the_turning_cost_has_a_finite_gradient_at_zero_and_at_the_kinks():
     assert defined.tolist() == [False, False, True, True, False]
     torch.testing.assert_close(cost, torch.tensor([0.0, 0, 0, 2, 0]))
     cost.sum().backward()
-    assert first.grad.isfinite().all() and second.grad.isfinite().all()
-    assert not first.grad[[0, 1, 4]].any() and not second.grad[[0, 1, 4]].any()
+    assert first.grad.isfinite().all()
+    assert second.grad.isfinite().all()
+    assert not first.grad[[0, 1, 4]].any()
+    assert not second.grad[[0, 1, 4]].any()
 
 
 @pytest.mark.parametrize("length", [1e-5, 1e4, 1e8])

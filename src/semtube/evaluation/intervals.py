@@ -84,13 +84,13 @@ def bootstrap_interval(
 
     Percentiles of the mean of resampled scores. Each resample draws N test rows, the same for all
     seeds: a hard row is hard under every seed, so rows drawn apart for each seed would make S
-    seeds look like S test sets. `over_seeds` draws S seeds as well, independently of the rows.
+    seeds look like S test sets. Such an interval speaks of new test rows for these very seeds.
 
-    Without `over_seeds` the interval speaks of new test rows for these very seeds. With it, of new
-    seeds too. Resampled means of a few seeds spread too little, so the deviation due to the drawn
-    seeds is stretched by sqrt(S / (S - 1)) * t(S - 1) / z, with t and z the Student and normal
-    quantiles of (1 + confidence) / 2. Noise of single answers then counts among seeds and among
-    rows: the interval is too wide, not too narrow, where seeds hardly differ.
+    `over_seeds` adds to each resample the deviation of the mean of S drawn seeds from the mean of
+    all, and so speaks of new seeds too. Resampled means of a few seeds spread too little, so that
+    deviation is stretched by sqrt(S / (S - 1)) * t(S - 1) / z, with t and z the Student and normal
+    quantiles of (1 + confidence) / 2. Chance in single answers then counts among rows and again
+    among seeds: where seeds hardly differ the interval is too wide, never too narrow.
 
     Zero width where all columns of scores are equal: a bootstrap cannot draw what did not occur.
 
@@ -104,8 +104,9 @@ def bootstrap_interval(
             confidence outside (0, 1).
 
     Source: Owen (2007), "The pigeonhole bootstrap", Ann. Appl. Stat. 1 (rows and seeds drawn
-        independently); Hesterberg (2015), "What Teachers Should Know About the Bootstrap", Am.
-        Stat. 69 (the stretch, there of percentiles for one sample).
+        independently; here their deviations add up, where Owen scores drawn rows under drawn
+        seeds); Hesterberg (2015), "What Teachers Should Know About the Bootstrap", Am. Stat. 69
+        (the stretch, there of one sample's percentiles).
     """
     _check_confidence(confidence)
     if scores_SN.ndim != 2 or scores_SN.size == 0:
@@ -114,31 +115,28 @@ def bootstrap_interval(
         raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
     num_rows = scores_SN.shape[1]
     columns_SP, counts_P = np.unique(scores_SN, axis=1, return_counts=True)
-    drawn_RP = generator.multinomial(num_rows, counts_P / num_rows, size=num_resamples)
-    means_RS = (drawn_RP / num_rows) @ columns_SP.T
-    means_R = means_RS.mean(axis=1)
+    drawn_RP = generator.multinomial(num_rows, counts_P * 0 + 1 / len(counts_P), size=num_resamples)
+    means_R = (drawn_RP / num_rows) @ columns_SP.mean(axis=0)
     if over_seeds:
-        means_R = means_R + _seed_deviation(means_RS, confidence, generator)
+        means_R += _seed_deviations(scores_SN.mean(axis=1), confidence, num_resamples, generator)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means_R, [tail, 1 - tail])
     return Interval(float(low), float(high), confidence)
 
 
-def _seed_deviation(
-    means_RS: np.ndarray, confidence: float, generator: np.random.Generator
+def _seed_deviations(
+    means_S: np.ndarray, confidence: float, num_resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """How far the mean over drawn seeds lies from the mean over all, stretched for few seeds."""
-    num_resamples, num_seeds = means_RS.shape
+    """How far means over drawn seeds lie from the mean over all, stretched for few seeds."""
+    num_seeds = len(means_S)
     if num_seeds < 2:
         raise ValueError(f"resampling seeds needs at least 2 of them, got {num_seeds}")
-    drawn_RS = generator.multinomial(
-        num_seeds, np.full(num_seeds, 1 / num_seeds), size=num_resamples
-    )
+    shares_S = np.full(num_seeds, 1 / num_seeds)
+    drawn_RS = generator.multinomial(num_seeds, shares_S, size=num_resamples)
     quantile = (1 + confidence) / 2
-    stretch = np.sqrt(num_seeds / (num_seeds - 1)) * (
-        stats.t.ppf(quantile, num_seeds - 1) / stats.norm.ppf(quantile)
-    )
-    return stretch * (((drawn_RS - 1) / num_seeds) * means_RS).sum(axis=1)
+    student_to_normal = stats.t.ppf(quantile, num_seeds - 1) / stats.norm.ppf(quantile)
+    stretch = np.sqrt(num_seeds / (num_seeds - 1)) * student_to_normal
+    return stretch * ((drawn_RS - 1) / num_seeds) @ means_S
 
 
 def _check_confidence(confidence: float) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from semtube.errors import UserError
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: Any) -> nn.Module:
     """The model inside DistributedDataParallel and torch.compile wrappers.
 
     Raises:
@@ -57,7 +59,7 @@ def find_decoder(model: nn.Module, decoder: nn.Module | str | None = None) -> nn
     return found
 
 
-def causal_lm_of(model: nn.Module) -> nn.Module:
+def causal_lm_of(model: Any) -> Any:
     """The causal language model inside a PEFT wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 

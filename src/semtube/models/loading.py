@@ -50,10 +50,13 @@ def load_model(
         ids = {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in ("bos", "eos", "pad")}
         model = build_preset(name, len(tokenizer), seed, **ids)
         return LoadedModel(model, tokenizer, _stop_ids(model, tokenizer))
+    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.7)
+    if near and not Path(name).exists():
+        raise UserError(f"no model {name!r}: did you mean the preset {near[0]!r}?")
     where, options = _source(name)
     options["trust_remote_code"] = trust_remote_code
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        tokenizer: Any = AutoTokenizer.from_pretrained(where, **options)
         if "gguf_file" in options:
             from transformers import GgufConfig
 
@@ -84,11 +87,9 @@ def _not_loaded(name: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0][:160]
     if Path(name).exists():
         return f"model {name!r} cannot be loaded: {reason}"
-    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     return (
         f"model {name!r} is no preset ({', '.join(PRESETS)}), no folder or GGUF file, and cannot "
-        f"be had from the hub{hint} ({reason})"
+        f"be had from the hub ({reason})"
     )
 
 

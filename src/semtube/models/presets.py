@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -26,7 +27,7 @@ PRESETS = {
 }
 
 
-def build_preset(name: str, vocabulary_size: int, seed: int, **token_ids: int) -> LlamaForCausalLM:
+def build_preset(name: str, vocabulary_size: int, seed: int, **token_ids: Any) -> LlamaForCausalLM:
     """A freshly initialised model in float32.
 
     Args:

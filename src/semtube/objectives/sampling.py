@@ -77,10 +77,11 @@ def draw_triplets(
         reach_N1 = size_N1 - 1 if max_length is None else (size_N1 - 1).clamp_max(max_length)
         r_NK, t_NK = _sorted_pair(key_NK, reach_N1)
         triplets_NK3 = torch.stack([torch.zeros_like(r_NK), r_NK + 1, t_NK + 1], dim=-1)
-    elif law == "uniform" and max_length is None:
-        triplets_NK3 = _sorted_triple(key_NK, size_N1)
     elif law == "uniform":
-        triplets_NK3 = _capped_triple(key_NK, size_N1, max_length)
+        if max_length is None:
+            triplets_NK3 = _sorted_triple(key_NK, size_N1)
+        else:
+            triplets_NK3 = _capped_triple(key_NK, size_N1, max_length)
     else:
         raise ValueError(f"a triplet has no law {law!r}: use 'uniform' or 'anchored'")
     valid_N = size_N >= 3

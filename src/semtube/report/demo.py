@@ -82,8 +82,9 @@ def summary_rows(results: Sequence[DemoRun]) -> list[SummaryRow]:
     and speak of these very seeds; `notes` says so under the tables.
 
     Raises:
-        UserError: no results; an unknown arm; an arm and seed stored twice or in one arm only; different training
-            set sizes at one fraction; runs of one fraction not scored on the same test rows.
+        UserError: no results; an unknown arm; an arm and seed stored twice or in one arm only;
+            different training set sizes at one fraction; runs of one fraction not scored on the
+            same test rows.
     """
     if not results:
         raise UserError("wanted at least one run of each arm, got no results")

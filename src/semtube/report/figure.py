@@ -30,6 +30,7 @@ RUN_SHIFT_PIXELS = {"ntp": -17, "tube": 17}
 NUM_TICKS = 6
 GREY = "#555555"
 
+Panel = alt.LayerChart | alt.FacetChart
 Point = dict[str, Any]
 """One mark: arm, num_examples, y, and low and high where it has an interval."""
 
@@ -76,12 +77,12 @@ def _subtitle(rows: Sequence[SummaryRow]) -> list[str]:
     return [line for text in texts for line in textwrap.wrap(text, NOTE_WIDTH_CHARACTERS)]
 
 
-def _exact_match_panel(results: Sequence[DemoRun], rows: Sequence[SummaryRow]) -> alt.LayerChart:
-    runs = [
-        _point(run.arm, run.num_train_examples, 100 * run.metrics["exact_match"]["mean"])
-        for run in results
-    ]
-    means = []
+def _exact_match_panel(results: Sequence[DemoRun], rows: Sequence[SummaryRow]) -> Panel:
+    runs, means = [], []
+    for run in results:
+        # From the records, as the means are: a point and its mean have one source.
+        share = sum(record["exact_match"] for record in run.records) / len(run.records)
+        runs.append(_point(run.arm, run.num_train_examples, 100 * share))
     for row in rows:
         for arm in ARMS:
             summary = getattr(row, arm)
@@ -95,11 +96,11 @@ def _exact_match_panel(results: Sequence[DemoRun], rows: Sequence[SummaryRow]) -
         axis=alt.Axis(tickCount=NUM_TICKS),
     )
     x = _x(rows)
-    layers = [_bars(means, MEAN_SHIFT_PIXELS, x, y), *_marks(runs, means, x, y)]
+    layers = [*_bars(means, MEAN_SHIFT_PIXELS, x, y), *_marks(runs, means, x, y)]
     return _panel(layers, "Right answers: higher is better", "Bars: 95 % interval of the mean")
 
 
-def _tube_loss_panel(results: Sequence[DemoRun], rows: Sequence[SummaryRow]) -> alt.LayerChart:
+def _tube_loss_panel(results: Sequence[DemoRun], rows: Sequence[SummaryRow]) -> Panel:
     runs = []
     for run in results:
         loss = run.metrics["tube_loss"]
@@ -121,7 +122,7 @@ def _tube_loss_panel(results: Sequence[DemoRun], rows: Sequence[SummaryRow]) -> 
     x = _x(rows)
     layers = [
         *_reference_lines(),
-        _bars(runs, RUN_SHIFT_PIXELS, x, y),
+        *_bars(runs, RUN_SHIFT_PIXELS, x, y),
         *_marks(runs, means, x, y),
     ]
     return _panel(
@@ -161,22 +162,18 @@ def _shape() -> alt.Shape:
 
 def _bars(
     points: Sequence[Point], shift_pixels: dict[str, int], x: alt.X, y: alt.Y
-) -> alt.LayerChart:
+) -> list[alt.Chart]:
     low = y.copy()
     low.shorthand = "low:Q"
-    return alt.layer(
-        *(
-            _of_arm(points, arm)
-            .mark_rule(strokeWidth=2, opacity=0.6, xOffset=shift_pixels[arm])
-            .encode(x=x, y=low, y2="high:Q", color=_colour())
-            for arm in ARMS
-        )
-    )
+    return [
+        _of_arm(points, arm)
+        .mark_rule(strokeWidth=2, opacity=0.6, xOffset=shift_pixels[arm])
+        .encode(x=x, y=low, y2="high:Q", color=_colour())
+        for arm in ARMS
+    ]
 
 
-def _marks(
-    runs: Sequence[Point], means: Sequence[Point], x: alt.X, y: alt.Y
-) -> list[alt.LayerChart]:
+def _marks(runs: Sequence[Point], means: Sequence[Point], x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """For each arm the line and filled marks of the means, and an open mark for each run."""
     layers = []
     for arm in ARMS:
@@ -186,13 +183,11 @@ def _marks(
         filled = mean.mark_point(size=110, filled=True, opacity=1, xOffset=beside)
         opened = run.mark_point(size=45, opacity=0.9, xOffset=outside)
         encoding = {"x": x, "y": y, "color": _colour()}
-        layers.append(
-            alt.layer(
-                line.encode(**encoding),
-                filled.encode(**encoding, shape=_shape()),
-                opened.encode(**encoding, shape=_shape()),
-            )
-        )
+        layers += [
+            line.encode(**encoding),
+            filled.encode(**encoding, shape=_shape()),
+            opened.encode(**encoding, shape=_shape()),
+        ]
     return layers
 
 
@@ -210,7 +205,7 @@ def _reference_lines() -> list[alt.Chart]:
     return [base.mark_rule(strokeDash=[6, 4], color=GREY), names]
 
 
-def _panel(layers: Sequence[alt.Chart], title: str, subtitle: str) -> alt.LayerChart:
+def _panel(layers: Sequence[alt.Chart], title: str, subtitle: str) -> Panel:
     return alt.layer(*layers).properties(
         width=PANEL_WIDTH,
         height=PANEL_HEIGHT,

@@ -16,7 +16,7 @@ _PACKAGES = ("semtube", "torch", "transformers", "accelerate", "peft", "tokenize
 
 def describe_environment() -> dict[str, Any]:
     """Versions, device, threads, and the commit where semtube runs from a checkout."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,18 +16,17 @@ from transformers.utils import logging as transformers_logging
 from semtube.config import RunConfig
 from semtube.data.examples import Example, read_examples
 from semtube.data.fractions import fingerprint, nested_fraction, num_duplicates, overlap
-from semtube.data.rendering import Rendered, Renderer
+from semtube.data.rendering import Renderer
 from semtube.data.tokens import TokenRows, TokenView, tokenize_rows, view_tokens
 from semtube.errors import UserError
-from semtube.evaluation.held_out import held_out_losses
-from semtube.evaluation.scoring import rate_metrics, score_rows
 from semtube.models.adapters import add_lora
 from semtube.models.loading import LoadedModel, load_model
 from semtube.objectives.trajectories import CONTENT_ROLES
 from semtube.run_folder import RunFolder, write_json, write_jsonl
 from semtube.seeding import stream_seed
 from semtube.study.environment import describe_environment
-from semtube.training.host import TrainingOutcome, train, use_bf16
+from semtube.study.evaluate import evaluate_rows
+from semtube.training.host import TrainingOutcome, build_objective, train, use_bf16
 
 
 @dataclass
@@ -56,27 +55,40 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for i
     """The run was ended by a signal; its checkpoint is saved."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs before its first step; nothing is written yet."""
+
+    data: RunData
+    loaded: LoadedModel
+    renderer: Renderer
+    tokens: dict[str, TokenRows]
+
+
 def execute(
     config: RunConfig, *, resume: bool = False, listener: RunListener | None = None
 ) -> dict[str, Any]:
     """Do one run and return its result, which `result.json` in its folder then holds.
 
     Raises:
-        UserError: bad settings, data or model, a diverged loss, a full disk.
+        UserError: bad settings, data or model (nothing is written then); a diverged loss or a
+            full disk (`failure.json` then says so, and the run can be resumed).
         Interrupted: ended by Ctrl-C or TERM with a checkpoint to resume from.
     """
     listener = listener or RunListener()
     config.check()
     folder = RunFolder(config.output)
-    data = read_data(config)
-    if resume:
-        if folder.is_done:
-            raise UserError(f"{config.output!r} is finished: its result.json is there")
-    else:
+    if not resume:
+        folder.check_free()
+    elif folder.is_done:
+        raise UserError(f"{config.output!r} is finished: its result.json is there")
+    prepared = prepare(config, listener)
+    if not resume:
         folder.begin(asdict(config))
     folder.failure.unlink(missing_ok=True)
+    write_json(folder.environment, describe_environment())
     try:
-        return _execute(config, folder, data, resume=resume, listener=listener)
+        return _train_and_test(config, folder, prepared, resume=resume, listener=listener)
     except Interrupted:
         raise
     except Exception as error:
@@ -84,13 +96,18 @@ def execute(
         raise
 
 
-def _execute(
-    config: RunConfig, folder: RunFolder, data: RunData, *, resume: bool, listener: RunListener
-) -> dict[str, Any]:
+def prepare(config: RunConfig, listener: RunListener) -> Prepared:
+    """Read and check everything a run needs, and say what a person should know of it.
+
+    Raises:
+        UserError: bad data, model or objective.
+    """
+    build_objective(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     transformers_logging.set_verbosity_error()
-    write_json(folder.environment, describe_environment())
+    transformers_logging.disable_progress_bar()
+    data = read_data(config)
     report_data(data, listener.say)
     texts = (message.content for example in data.train for message in example.messages)
     loaded = load_model(
@@ -105,24 +122,28 @@ def _execute(
     renderer = Renderer(
         loaded.tokenizer, loaded.stop_ids, labels=config.labels, train_stop=config.train_stop
     )
-    tokens = {
-        name: _tokenize(name, examples, renderer, config, listener.say)
-        for name, examples in (
-            ("train", data.chosen),
-            ("validation", data.validation),
-            ("test", data.test),
-        )
-        if examples
-    }
+    tokens = {}
+    for name in ("train", "validation", "test"):
+        if examples := data.chosen if name == "train" else getattr(data, name):
+            tokens[name] = tokenize_rows(examples, renderer, config.max_tokens)
+            for note in tokens[name].notes():
+                listener.say(f"{name}: {note}")
     first = tokens["train"].rows[0]
     listener.show_tokens(
         first.source, view_tokens(first, renderer, CONTENT_ROLES[config.tube.content])
     )
+    return Prepared(data, loaded, renderer, tokens)
+
+
+def _train_and_test(
+    config: RunConfig, folder: RunFolder, prepared: Prepared, *, resume: bool, listener: RunListener
+) -> dict[str, Any]:
+    tokens = prepared.tokens
     started = time.monotonic()
     outcome = train(
         config,
         folder,
-        loaded,
+        prepared.loaded,
         tokens["train"].rows,
         tokens["validation"].rows if "validation" in tokens else [],
         resume=resume,
@@ -130,15 +151,17 @@ def _execute(
         show_bar=listener.show_bar,
     )
     if outcome.interrupted:
-        raise Interrupted(f"stopped after step {outcome.num_steps}")
+        raise Interrupted(f"stopped after step {outcome.num_steps:,}")
     training_seconds = time.monotonic() - started
-    save_model(loaded, renderer.stop_ids, folder)
+    stop_ids = prepared.renderer.stop_ids
+    save_model(prepared.loaded, stop_ids, folder)
     metrics = {}
     if "test" in tokens:
-        metrics = evaluate_rows(
-            loaded, renderer.stop_ids, tokens["test"].rows, folder, listener=listener
+        records, metrics = evaluate_rows(
+            prepared.loaded, tokens["test"].rows, stop_ids, on_progress=listener.on_decoded
         )
-    result = _result(config, data, loaded, tokens, outcome, training_seconds, metrics)
+        write_jsonl(folder.examples, records)
+    result = _result(config, prepared, outcome, training_seconds, metrics)
     write_json(folder.result, result)
     # What is done needs no checkpoint; the final model stays.
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
@@ -147,26 +170,24 @@ def _execute(
 
 def _result(
     config: RunConfig,
-    data: RunData,
-    loaded: LoadedModel,
-    tokens: dict[str, TokenRows],
+    prepared: Prepared,
     outcome: TrainingOutcome,
     training_seconds: float,
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
-    parameters = list(loaded.model.parameters())
+    parameters = list(prepared.loaded.model.parameters())
     return {
-        "id": config.identity(data.fingerprints),
+        "id": config.identity(prepared.data.fingerprints),
         "arm": config.objective,
         "seed": config.seed,
         "fraction": config.fraction,
-        "num_train_examples": len(tokens["train"].rows),
+        "num_train_examples": len(prepared.tokens["train"].rows),
         "num_steps": outcome.num_steps,
         "num_parameters": sum(p.numel() for p in parameters),
         "num_trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "precision": "bf16" if use_bf16(config) else "fp32",
-        "fingerprints": data.fingerprints,
-        "num_too_long": {name: len(part.too_long) for name, part in tokens.items()},
+        "fingerprints": prepared.data.fingerprints,
+        "num_too_long": {name: len(part.too_long) for name, part in prepared.tokens.items()},
         # Of this process: a resumed run counts from its checkpoint.
         "training_seconds": round(training_seconds, 2),
         "metrics": metrics,
@@ -198,19 +219,6 @@ def report_data(data: RunData, say: Callable[[str], None]) -> None:
         say(overlap("test", data.test, "validation", data.validation).sentence())
 
 
-def _tokenize(
-    name: str,
-    examples: Sequence[Example],
-    renderer: Renderer,
-    config: RunConfig,
-    say: Callable[[str], None],
-) -> TokenRows:
-    tokens = tokenize_rows(examples, renderer, config.max_tokens)
-    for note in tokens.notes():
-        say(f"{name}: {note}")
-    return tokens
-
-
 def save_model(loaded: LoadedModel, stop_ids: frozenset[int], folder: RunFolder) -> None:
     """Final weights (adapters alone under LoRA) and tokenizer, in a folder that appears whole."""
     part = folder.path / f".model.{os.getpid()}.part"
@@ -220,26 +228,3 @@ def save_model(loaded: LoadedModel, stop_ids: frozenset[int], folder: RunFolder)
     if folder.model.exists():
         shutil.rmtree(folder.model)
     part.rename(folder.model)
-
-
-def evaluate_rows(
-    loaded: LoadedModel,
-    stop_ids: frozenset[int],
-    rows: Sequence[Rendered],
-    folder: RunFolder,
-    *,
-    listener: RunListener,
-    batch_size: int = 64,
-) -> dict[str, Any]:
-    """Decode and score rows, store the records as `examples.jsonl`, and return the metrics."""
-    records = score_rows(
-        loaded.model,
-        loaded.tokenizer,
-        rows,
-        stop_ids=stop_ids,
-        batch_size=batch_size,
-        on_progress=listener.on_decoded,
-    )
-    write_jsonl(folder.examples, records)
-    losses = held_out_losses(loaded.model, rows, pad_id=loaded.tokenizer.pad_token_id)
-    return {**rate_metrics(records), **losses}

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from semtube.config import RunConfig
 from semtube.data.rendering import Rendered
@@ -89,6 +89,7 @@ def train(
         processing_class=loaded.tokenizer,
         callbacks=[monitor],
     )
+    trainer.remove_callback(PrinterCallback)  # the listener shows the log
     with ExitStack() as stack:
         stack.enter_context(monitor.watching(loaded.model))
         stack.enter_context(monitor.ending_on_signals())

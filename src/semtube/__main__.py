@@ -1,0 +1,7 @@
+"""`python -m semtube`."""
+
+import sys
+
+from semtube.cli import main
+
+sys.exit(main())

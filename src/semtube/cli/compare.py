@@ -1,0 +1,56 @@
+"""`semtube compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from semtube.cli.parser import Parser
+from semtube.errors import UserError
+
+
+def build_parser() -> Parser:
+    """Two runs and a score."""
+    parser = Parser(
+        "compare",
+        usage="RUN_A RUN_B [--score SCORE]",
+        description="Pair two runs by test row: difference with a paired bootstrap interval, and "
+        "McNemar's exact test. It compares these two trained models, not two methods: for a "
+        "method, compare several seeds.",
+        example="semtube compare runs/ntp runs/tube",
+    )
+    parser.add_argument(
+        "run_a", type=str, help="A run's or evaluation's folder, or examples.jsonl."
+    )
+    parser.add_argument("run_b", type=str, help="The other; the difference is B minus A.")
+    parser.add_argument(
+        "--score",
+        type=str,
+        default="exact_match",
+        help="exact_match, prefix_match or stopped.",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Of the bootstrap.")
+    return parser
+
+
+def run(argv: list[str]) -> int:
+    """Parse, pair, and print the comparison as Markdown."""
+    options = build_parser().parse_args(argv)
+    from semtube.evaluation.compare import compare_records, comparison_table, read_records
+    from semtube.seeding import stream_seed
+
+    records = [read_records(_examples_file(path)) for path in (options.run_a, options.run_b)]
+    comparison = compare_records(
+        *records, score=options.score, seed=stream_seed(options.seed, "bootstrap")
+    )
+    print(comparison_table(comparison, options.run_a, options.run_b))
+    return 0
+
+
+def _examples_file(path: str) -> Path:
+    found = Path(path) / "examples.jsonl" if Path(path).is_dir() else Path(path)
+    if not found.is_file():
+        raise UserError(
+            f"{path!r} holds no examples.jsonl: give a run trained with --test, or one evaluated "
+            "with semtube evaluate"
+        )
+    return found
