@@ -76,7 +76,7 @@ class RunConfig:
         seed: Names every random stream: initial weights, data order, triplets, fraction.
         precision: `fp32`, or `bf16` autocast over float32 weights; `auto` takes bf16 on a GPU.
         threads: CPU threads; unset for torch's choice.
-        log_every: Steps between log lines.
+        log_every: Steps between shown lines; metrics.jsonl has every step.
         checkpoint_every: Steps between checkpoints; unset for ten in the run.
         report_to: Trackers of the Hugging Face Trainer, such as trackio, tensorboard or wandb.
         trust_remote_code: Run code that comes with the model. Off unless you trust its author.

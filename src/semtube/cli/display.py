@@ -8,7 +8,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from semtube.config import RunConfig
@@ -71,6 +80,61 @@ def step_line(metrics: dict[str, Any]) -> str:
         if key in metrics:
             parts.append(f"{label} {metrics[key]:.4f}")
     return "  ".join(parts)
+
+
+class RunProgress:
+    """One run: its notes, a line now and then, and in a terminal a bar with the time left.
+
+    Args:
+        log_every: steps between lines.
+    """
+
+    def __init__(self, console: Console, *, log_every: int) -> None:
+        self._console = console
+        self._log_every = log_every
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> RunProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def listener(self) -> RunListener:
+        """What the run reports to."""
+        return RunListener(
+            say=lambda sentence: self._console.print(sentence, soft_wrap=True, highlight=False),
+            show_tokens=lambda source, tokens: show_tokens(self._console, source, tokens),
+            on_start=lambda total: self._begin("training", total),
+            on_step=self._on_step,
+            on_decode_start=lambda total: self._begin("decoding the test rows", total),
+            on_decoded=self._advance,
+        )
+
+    def _begin(self, what: str, total: int) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(what, total=total)
+
+    def _advance(self, completed: int) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=completed)
+
+    def _on_step(self, metrics: dict[str, Any]) -> None:
+        self._advance(metrics["step"])
+        if metrics["step"] % self._log_every == 0 or "validation_loss" in metrics:
+            self._console.print(step_line(metrics), soft_wrap=True, highlight=False)
 
 
 class GridProgress:

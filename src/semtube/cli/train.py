@@ -37,22 +37,13 @@ def run(argv: list[str]) -> int:
     config, resume = _read(argv)
     from rich.console import Console
 
-    from semtube.cli.display import metrics_table, show_tokens, step_line
-    from semtube.study.run import Interrupted, RunListener, execute
+    from semtube.cli.display import RunProgress, metrics_table
+    from semtube.study.run import Interrupted, execute
 
     console = Console()
-    in_terminal = console.is_terminal
-    listener = RunListener(
-        say=console.print,
-        show_tokens=lambda source, tokens: show_tokens(console, source, tokens),
-        # A terminal has the Trainer's own bar and log.
-        on_step=(lambda metrics: None)
-        if in_terminal
-        else (lambda metrics: console.print(step_line(metrics), soft_wrap=True)),
-        show_bar=in_terminal,
-    )
     try:
-        result = execute(config, resume=resume, listener=listener)
+        with RunProgress(console, log_every=config.log_every) as progress:
+            result = execute(config, resume=resume, listener=progress.listener())
     except Interrupted as stop:
         console.print(f"{stop}; go on with:\n  semtube train --resume {config.output}")
         return 130

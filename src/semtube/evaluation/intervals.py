@@ -115,7 +115,7 @@ def bootstrap_interval(
         raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
     num_rows = scores_SN.shape[1]
     columns_SP, counts_P = np.unique(scores_SN, axis=1, return_counts=True)
-    drawn_RP = generator.multinomial(num_rows, counts_P * 0 + 1 / len(counts_P), size=num_resamples)
+    drawn_RP = generator.multinomial(num_rows, counts_P / num_rows, size=num_resamples)
     means_R = (drawn_RP / num_rows) @ columns_SP.mean(axis=0)
     if over_seeds:
         means_R += _seed_deviations(scores_SN.mean(axis=1), confidence, num_resamples, generator)

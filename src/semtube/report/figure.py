@@ -30,7 +30,7 @@ RUN_SHIFT_PIXELS = {"ntp": -17, "tube": 17}
 NUM_TICKS = 6
 GREY = "#555555"
 
-Panel = alt.LayerChart | alt.FacetChart
+Panel = Any | alt.FacetChart
 Point = dict[str, Any]
 """One mark: arm, num_examples, y, and low and high where it has an interval."""
 
@@ -160,9 +160,7 @@ def _shape() -> alt.Shape:
     return alt.Shape("arm:N", scale=scale)
 
 
-def _bars(
-    points: Sequence[Point], shift_pixels: dict[str, int], x: alt.X, y: alt.Y
-) -> list[alt.Chart]:
+def _bars(points: Sequence[Point], shift_pixels: dict[str, int], x: alt.X, y: alt.Y) -> list[Any]:
     low = y.copy()
     low.shorthand = "low:Q"
     return [
@@ -173,7 +171,7 @@ def _bars(
     ]
 
 
-def _marks(runs: Sequence[Point], means: Sequence[Point], x: alt.X, y: alt.Y) -> list[alt.Chart]:
+def _marks(runs: Sequence[Point], means: Sequence[Point], x: alt.X, y: alt.Y) -> list[Any]:
     """For each arm the line and filled marks of the means, and an open mark for each run."""
     layers = []
     for arm in ARMS:
@@ -195,7 +193,7 @@ def _of_arm(points: Sequence[Point], arm: str) -> alt.Chart:
     return alt.Chart(alt.Data(values=[point for point in points if point["arm"] == LEGEND[arm]]))
 
 
-def _reference_lines() -> list[alt.Chart]:
+def _reference_lines() -> list[Any]:
     """Dashed lines, named to the right of the panel, where no data can cover the names."""
     values = [{"y": y, "name": f"{y:g} {name}"} for y, name in TUBE_LOSS_LINES.items()]
     base = alt.Chart(alt.Data(values=values)).encode(y="y:Q")
@@ -205,7 +203,7 @@ def _reference_lines() -> list[alt.Chart]:
     return [base.mark_rule(strokeDash=[6, 4], color=GREY), names]
 
 
-def _panel(layers: Sequence[alt.Chart], title: str, subtitle: str) -> Panel:
+def _panel(layers: Sequence[Any], title: str, subtitle: str) -> Panel:
     return alt.layer(*layers).properties(
         width=PANEL_WIDTH,
         height=PANEL_HEIGHT,

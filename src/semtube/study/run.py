@@ -26,7 +26,13 @@ from semtube.run_folder import RunFolder, write_json, write_jsonl
 from semtube.seeding import stream_seed
 from semtube.study.environment import describe_environment
 from semtube.study.evaluate import evaluate_rows
-from semtube.training.host import TrainingOutcome, build_objective, train, use_bf16
+from semtube.training.host import (
+    TrainingOutcome,
+    build_objective,
+    num_training_steps,
+    train,
+    use_bf16,
+)
 
 
 @dataclass
@@ -35,9 +41,10 @@ class RunListener:
 
     say: Callable[[str], None] = lambda sentence: None
     show_tokens: Callable[[str, list[TokenView]], None] = lambda source, tokens: None
+    on_start: Callable[[int], None] = lambda num_steps: None
     on_step: Callable[[dict[str, Any]], None] = lambda metrics: None
+    on_decode_start: Callable[[int], None] = lambda num_rows: None
     on_decoded: Callable[[int], None] = lambda num_done: None
-    show_bar: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,7 @@ def _train_and_test(
     config: RunConfig, folder: RunFolder, prepared: Prepared, *, resume: bool, listener: RunListener
 ) -> dict[str, Any]:
     tokens = prepared.tokens
+    listener.on_start(num_training_steps(config, len(tokens["train"].rows)))
     started = time.monotonic()
     outcome = train(
         config,
@@ -148,7 +156,6 @@ def _train_and_test(
         tokens["validation"].rows if "validation" in tokens else [],
         resume=resume,
         on_progress=listener.on_step,
-        show_bar=listener.show_bar,
     )
     if outcome.interrupted:
         raise Interrupted(f"stopped after step {outcome.num_steps:,}")
@@ -157,6 +164,7 @@ def _train_and_test(
     save_model(prepared.loaded, stop_ids, folder)
     metrics = {}
     if "test" in tokens:
+        listener.on_decode_start(len(tokens["test"].rows))
         records, metrics = evaluate_rows(
             prepared.loaded, tokens["test"].rows, stop_ids, on_progress=listener.on_decoded
         )

@@ -66,7 +66,6 @@ def train(
     *,
     resume: bool,
     on_progress: Callable[[dict[str, Any]], None],
-    show_bar: bool,
 ) -> TrainingOutcome:
     """Train `loaded.model` in place and keep `metrics.jsonl` and the newest checkpoint.
 
@@ -75,14 +74,14 @@ def train(
     Raises:
         UserError: the loss or the gradient is no longer finite, or the disk is full.
     """
-    num_steps = _num_steps(config, len(rows))
+    num_steps = num_training_steps(config, len(rows))
     objective = build_objective(config)
     checkpoint = _newest_checkpoint(folder.checkpoints) if resume else None
     _check_disk(folder, loaded.model)
     monitor = TrainingMonitor(folder, rows, on_progress)
     trainer = Trainer(
         model=loaded.model,
-        args=_arguments(config, folder, num_steps, validation=bool(validation_rows), bar=show_bar),
+        args=_arguments(config, folder, num_steps, validation=bool(validation_rows)),
         data_collator=Collator(loaded.tokenizer.pad_token_id, with_roles=objective is not None),
         train_dataset=_Numbered(rows),
         eval_dataset=_Numbered(validation_rows) if validation_rows else None,
@@ -111,7 +110,8 @@ def train(
     return TrainingOutcome(done, monitor.interrupted and done < num_steps)
 
 
-def _num_steps(config: RunConfig, num_rows: int) -> int:
+def num_training_steps(config: RunConfig, num_rows: int) -> int:
+    """Optimizer steps of a run: `steps`, or `epochs` passes over its rows."""
     if config.steps is not None:
         return config.steps
     steps_per_epoch = -(-num_rows // config.batch_size)
@@ -126,7 +126,7 @@ def use_bf16(config: RunConfig) -> bool:
 
 
 def _arguments(
-    config: RunConfig, folder: RunFolder, num_steps: int, *, validation: bool, bar: bool
+    config: RunConfig, folder: RunFolder, num_steps: int, *, validation: bool
 ) -> TrainingArguments:
     checkpoint_every = config.checkpoint_every or max(1, num_steps // 10)
     return TrainingArguments(
@@ -145,7 +145,8 @@ def _arguments(
         bf16=use_bf16(config),
         seed=stream_seed(config.seed, "dropout"),
         data_seed=stream_seed(config.seed, "order"),
-        logging_steps=config.log_every,
+        # Every step, so that a run stopped anywhere and resumed has the metrics of an unbroken one.
+        logging_steps=1,
         # A bad loss must be seen, not replaced by an average.
         logging_nan_inf_filter=False,
         save_strategy="steps",
@@ -159,7 +160,7 @@ def _arguments(
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=config.report_to or "none",
         run_name=folder.path.name,
-        disable_tqdm=not bar,
+        disable_tqdm=True,
     )
 
 

@@ -133,9 +133,6 @@ class TrainingMonitor(TrainerCallback):
     ) -> None:
         if self.interrupted:
             control.should_save = control.should_training_stop = True
-        # A log at every checkpoint, so that a resumed run averages over the same steps.
-        if control.should_save:
-            control.should_log = True
 
     def on_log(
         self,
