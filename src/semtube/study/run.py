@@ -29,6 +29,7 @@ from semtube.study.evaluate import evaluate_rows
 from semtube.training.host import (
     TrainingOutcome,
     build_objective,
+    check_trainable,
     num_training_steps,
     train,
     use_bf16,
@@ -84,6 +85,7 @@ def execute(
     """
     listener = listener or RunListener()
     config.check()
+    config = config.resolved()
     folder = RunFolder(config.output)
     if not resume:
         folder.check_free()
@@ -126,6 +128,7 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
     if config.lora.rank:
         model = add_lora(loaded.model, config.lora, stream_seed(config.seed, "init"))
         loaded = dataclasses.replace(loaded, model=model)
+    check_trainable(config, loaded.model)
     renderer = Renderer(
         loaded.tokenizer, loaded.stop_ids, labels=config.labels, train_stop=config.train_stop
     )

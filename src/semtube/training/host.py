@@ -18,6 +18,7 @@ from semtube.data.rendering import Rendered
 from semtube.data.tokens import Collator
 from semtube.errors import UserError
 from semtube.models.attach import attach
+from semtube.models.decoder import find_decoder, find_state_module
 from semtube.models.loading import LoadedModel
 from semtube.objectives.tube import SemanticTube
 from semtube.run_folder import RunFolder
@@ -77,7 +78,6 @@ def train(
     num_steps = num_training_steps(config, len(rows))
     objective = build_objective(config)
     checkpoint = _newest_checkpoint(folder.checkpoints) if resume else None
-    _check_disk(folder, loaded.model)
     monitor = TrainingMonitor(folder, rows, on_progress)
     trainer = Trainer(
         model=loaded.model,
@@ -135,7 +135,7 @@ def _arguments(
         per_device_train_batch_size=config.batch_size // config.accumulation_steps,
         per_device_eval_batch_size=config.batch_size // config.accumulation_steps,
         gradient_accumulation_steps=config.accumulation_steps,
-        learning_rate=config.learning_rate,
+        learning_rate=config.resolved().learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.schedule
         if config.schedule != "constant"
@@ -175,15 +175,26 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
-def _check_disk(folder: RunFolder, model: Any) -> None:
-    """A checkpoint holds weights and two moments of what is trained; one is whole while the next
-    is written, and the final weights come on top."""
+def check_trainable(config: RunConfig, model: Any) -> None:
+    """Find out before anything is written whether this model can be trained as configured.
+
+    A checkpoint holds weights and two moments of what is trained; one is whole while the next is
+    written, and the final weights come on top.
+
+    Raises:
+        UserError: the objective's layer does not exist, or the disk is too full.
+    """
+    objective = build_objective(config)
+    if objective is not None:
+        find_state_module(model, find_decoder(model), objective.layer)
+    folder = Path(config.output).absolute()
+    place = next(path for path in (folder, *folder.parents) if path.exists())
     all_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     needed = 2 * (trained + 2 * trained) + all_bytes
-    free = shutil.disk_usage(folder.path).free
+    free = shutil.disk_usage(place).free
     if free < needed:
         raise UserError(
-            f"output {str(folder.path)!r} has {free / 1e9:.1f} GB free and checkpoints of this "
+            f"output {config.output!r} has {free / 1e9:.1f} GB free and checkpoints of this "
             f"model need {needed / 1e9:.1f} GB: make room, or choose another output"
         )

@@ -1,0 +1,221 @@
+"""Settings of a run: values that cannot be meant are refused, the identity follows the numbers."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+from semtube.config import LoraOptions, RunConfig, TubeOptions
+from semtube.errors import UserError
+
+CONFIG = RunConfig(data="train.jsonl", output="runs/a")
+PRINTS = {"train": "0" * 64}
+NAN, INF = float("nan"), float("inf")
+
+
+def test_the_default_settings_are_good():
+    CONFIG.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        *[(n, v, "at least 1") for n in ("batch_size", "max_tokens", "log_every") for v in (0, -3)],
+        *[
+            (n, 0, "at least 1, or unset")
+            for n in ("steps", "checkpoint_every", "micro_batch_size", "threads")
+        ],
+        ("steps", -1, "at least 1, or unset"),
+        *[
+            (n, v, "above 0")
+            for n in ("learning_rate", "max_grad_norm", "epochs")
+            for v in (0.0, -1e-3, NAN, INF)
+        ],
+        *[("weight_decay", v, "at least 0") for v in (-0.1, NAN)],
+        *[("weight", v, "at least 0") for v in (-0.02, NAN, INF)],
+        *[("fraction", v, "above 0 and at most 1") for v in (0.0, -0.5, 1.01, NAN)],
+        *[("warmup_fraction", v, "in [0, 1)") for v in (-0.1, 1.0, NAN)],
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_by_name(name, value, wanted):
+    with pytest.raises(UserError) as caught:
+        replace(CONFIG, **{name: value}).check()
+    assert str(caught.value) == f"{name} is {value}: it must be {wanted}"
+
+
+@pytest.mark.parametrize("rank", [-1, -8])
+def test_a_negative_rank_is_refused(rank):
+    with pytest.raises(UserError, match=f"lora.rank is {rank}: it must be at least 0"):
+        replace(CONFIG, lora=LoraOptions(rank=rank)).check()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"dropout": 1.5}, "lora.dropout"),
+        ({"dropout": -0.1}, "lora.dropout"),
+        ({"alpha": 0}, "lora.alpha"),
+        ({"alpha": -16}, "lora.alpha"),
+    ],
+)
+def test_adapters_that_cannot_be_meant_are_refused(options, named):
+    with pytest.raises(UserError, match=named):
+        replace(CONFIG, lora=LoraOptions(rank=8, **options)).check()
+
+
+def test_an_endless_weight_decay_is_refused():
+    with pytest.raises(UserError, match="weight_decay is inf"):
+        replace(CONFIG, weight_decay=INF).check()
+
+
+@pytest.mark.parametrize(("whole", "micro"), [(32, 5), (32, 64), (6, 4)])
+def test_a_step_is_split_evenly_or_not_at_all(whole, micro):
+    with pytest.raises(UserError) as caught:
+        replace(CONFIG, batch_size=whole, micro_batch_size=micro).check()
+    assert str(caught.value) == (
+        f"micro_batch_size is {micro}: it must be a divisor of batch_size ({whole})"
+    )
+
+
+@pytest.mark.parametrize(("micro", "steps"), [(None, 1), (32, 1), (16, 2), (8, 4), (1, 32)])
+def test_micro_batches_and_accumulation_make_the_batch(micro, steps):
+    config = replace(CONFIG, micro_batch_size=micro)
+    config.check()
+    assert config.accumulation_steps == steps
+
+
+def test_values_at_the_bounds_are_good():
+    replace(
+        CONFIG, batch_size=1, max_tokens=1, log_every=1, steps=1, checkpoint_every=1, threads=1,
+        weight=0.0, weight_decay=0.0, fraction=1.0, warmup_fraction=0.0, lora=LoraOptions(rank=0),
+    ).check()  # fmt: skip
+
+
+# Another value for every setting; the test below fails for a new one that is in neither table.
+CHANGES_NUMBERS = {
+    "model": "tiny-10m",
+    "objective": "ntp",
+    "weight": 0.04,
+    "tube": TubeOptions(form="span"),
+    "fraction": 0.5,
+    "labels": "full",
+    "train_stop": False,
+    "max_tokens": 128,
+    "steps": 100,
+    "epochs": 2.0,
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "weight_decay": 0.1,
+    "schedule": "cosine",
+    "warmup_fraction": 0.1,
+    "max_grad_norm": 0.5,
+    "lora": LoraOptions(rank=8),
+    "seed": 1,
+    "precision": "bf16",
+}
+CHANGES_NONE = {
+    "data": "other.jsonl",
+    "output": "runs/b",
+    "validation": "v.jsonl",
+    "test": "t.jsonl",
+    "micro_batch_size": 8,
+    "threads": 1,
+    "log_every": 1,
+    "checkpoint_every": 7,
+    "report_to": ["trackio"],
+    "trust_remote_code": True,
+}
+
+
+def test_every_setting_is_known_to_change_numbers_or_not():
+    assert {f.name for f in fields(RunConfig)} == set(CHANGES_NUMBERS) | set(CHANGES_NONE)
+    for name, value in (CHANGES_NUMBERS | CHANGES_NONE).items():
+        assert getattr(CONFIG, name) != value
+
+
+@pytest.mark.parametrize("name", CHANGES_NUMBERS)
+def test_the_identity_changes_with_what_changes_numbers(name):
+    changed = replace(CONFIG, **{name: CHANGES_NUMBERS[name]})
+    assert changed.identity(PRINTS) != CONFIG.identity(PRINTS)
+
+
+@pytest.mark.parametrize("name", CHANGES_NONE)
+def test_the_identity_does_not_change_with_paths_logging_or_the_splitting_of_a_step(name):
+    changed = replace(CONFIG, **{name: CHANGES_NONE[name]})
+    assert changed.identity(PRINTS) == CONFIG.identity(PRINTS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"form": "span"}, {"draws": 2}, {"law": "anchored"}, {"max_length": 9}, {"layer": -2},
+     {"content": "all"}],
+)  # fmt: skip
+def test_next_token_prediction_ignores_weight_and_tube_and_the_tube_objective_does_not(options):
+    assert {f.name for f in fields(TubeOptions)} == {
+        "form", "draws", "law", "max_length", "layer", "content",
+    }  # fmt: skip
+    ntp = replace(CONFIG, objective="ntp")
+    tubed = {"tube": TubeOptions(**options)}
+    assert replace(ntp, **tubed, weight=0.5).identity(PRINTS) == ntp.identity(PRINTS)
+    assert replace(CONFIG, **tubed).identity(PRINTS) != CONFIG.identity(PRINTS)
+
+
+def test_the_identity_knows_the_data_by_its_fingerprints():
+    names = [PRINTS, {"train": "1" * 64}, {**PRINTS, "test": "0" * 64}, {"test": "0" * 64}, {}]
+    assert len({CONFIG.identity(prints) for prints in names}) == 5
+    pair = {"train": "a", "test": "b"}
+    assert CONFIG.identity(pair) == CONFIG.identity(dict(reversed(pair.items())))
+
+
+def test_the_identity_is_the_same_in_every_process():
+    code = (
+        "from semtube.config import RunConfig; import sys; "
+        "print(RunConfig(data='x', output='y').identity({'train': '0' * 64})); "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == CONFIG.identity(PRINTS)
+    assert len(CONFIG.identity(PRINTS)) == 16
+
+
+@pytest.mark.parametrize(
+    ("whole", "real"),
+    [({"epochs": 4}, {"epochs": 4.0}), ({"weight": 1}, {"weight": 1.0}),
+     ({"fraction": 1}, {"fraction": 1.0}), ({"max_grad_norm": 1}, {"max_grad_norm": 1.0})],
+)  # fmt: skip
+def test_equal_settings_have_one_identity(whole, real):
+    one, other = replace(CONFIG, **whole), replace(CONFIG, **real)
+    assert one == other
+    assert one.identity(PRINTS) == other.identity(PRINTS)
+
+
+def test_settings_come_back_from_their_stored_form():
+    config = replace(CONFIG, **CHANGES_NUMBERS, **CHANGES_NONE)
+    stored = json.loads(json.dumps(asdict(config)))
+    assert RunConfig.from_dict(stored) == config
+    assert RunConfig.from_dict(stored).identity(PRINTS) == config.identity(PRINTS)
+
+
+def test_settings_left_out_have_their_defaults_and_the_given_dict_is_not_changed():
+    given = {"data": "train.jsonl", "output": "runs/a", "tube": {"draws": 2}}
+    before = json.dumps(given)
+    assert RunConfig.from_dict(given) == replace(CONFIG, tube=TubeOptions(draws=2))
+    assert json.dumps(given) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"data": "a", "output": "b", "lerning_rate": 1}, "a run has no option 'lerning_rate'"),
+        ({"data": "a"}, "do not fit.*output"),
+        ({}, "do not fit.*data"),
+        ({"data": "a", "output": "b", "tube": {"drawz": 2}}, "do not fit.*drawz"),
+        ({"data": "a", "output": "b", "tube": None}, "do not fit"),
+        ({"data": "a", "output": "b", "lora": [8]}, "do not fit"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(given, reason):
+    with pytest.raises(UserError, match=reason):
+        RunConfig.from_dict(given)
