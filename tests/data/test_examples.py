@@ -40,7 +40,9 @@ def test_a_chat_row_keeps_every_turn_in_its_order(tmp_path):
 def test_prompt_and_completion_become_a_question_and_an_answer(tmp_path):
     (row,) = read_examples(write(tmp_path, '{"prompt": " a ", "completion": " b\\n"}'))
     # The text is not stripped: spaces at the boundary are the user's.
-    assert row == Example("pair", (Message("user", " a "), Message("assistant", " b\n")), row.source)
+    assert row == Example(
+        "pair", (Message("user", " a "), Message("assistant", " b\n")), row.source
+    )
 
 
 def test_a_plain_text_is_all_answer_and_has_no_question(tmp_path):
@@ -128,7 +130,10 @@ BAD = {
         "the last message must be the assistant's",
     ),
     "empty completion": ('{"prompt": "a", "completion": ""}', "completion is empty"),
-    "number as completion": ('{"prompt": "a", "completion": 4}', "completion must be text, not int"),
+    "number as completion": (
+        '{"prompt": "a", "completion": 4}',
+        "completion must be text, not int",
+    ),
     "empty prompt": ('{"prompt": "", "completion": "a"}', "prompt is empty"),
     "empty text": ('{"text": "  "}', "text is empty"),
     "text that is a list": ('{"text": ["a"]}', "text must be text, not list"),

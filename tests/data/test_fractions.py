@@ -2,6 +2,7 @@
 
 import os
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ ROWS = [row(f"q{number}", f"a{number}", f"x:{number}") for number in range(101)]
 @pytest.mark.parametrize("seed", [0, 1, 82])
 def test_every_smaller_fraction_is_contained_in_every_larger_one(seed):
     parts = [nested_fraction(ROWS, fraction / 40, seed) for fraction in range(1, 41)]
-    for small, large in zip(parts, parts[1:], strict=False):
+    for small, large in pairwise(parts):
         assert large[: len(small)] == small
     assert {example.source for example in parts[-1]} == {example.source for example in ROWS}
 

@@ -44,7 +44,12 @@ ENDINGS = {".*": 44.5, ")": 26.0, r"\b": 13.0, "}": 8.7, "*": 3.2, "+": 2.9, ".*
 WORD_COUNTS = {"dog": 5723, "truck": 1719, "ring": 259, "lake": 15}
 
 LEAF_PHRASES = (
-    "a number", "a capital letter", "a lower-case letter", "a letter", "a vowel", "a character",
+    "a number",
+    "a capital letter",
+    "a lower-case letter",
+    "a letter",
+    "a vowel",
+    "a character",
 )
 LEAF_PHRASE = rf"(?:{'|'.join(LEAF_PHRASES)}|the string '\w+')"
 REPETITION = r"at least once|zero or more times|\d or more times"
@@ -183,8 +188,16 @@ def test_a_description_with_two_regexes_is_dropped(pairs: list[RegexPair]) -> No
 
 def test_no_node_class_stands_twice(pairs: list[RegexPair]) -> None:
     once_only = (
-        *LEAF_PHRASES, "contain(?:ing)? (?!only)", "contain(?:ing)? only", "starting with",
-        "ending with", "words", "followed by", " before ", "either", REPETITION,
+        *LEAF_PHRASES,
+        "contain(?:ing)? (?!only)",
+        "contain(?:ing)? only",
+        "starting with",
+        "ending with",
+        "words",
+        "followed by",
+        " before ",
+        "either",
+        REPETITION,
     )
     for pattern in map(re.compile, once_only):
         twice = [pair for pair in pairs if len(pattern.findall(pair.description)) > 1]
@@ -304,7 +317,11 @@ def test_every_regex_parses(pairs: list[RegexPair]) -> None:
 def test_descriptions_read_as_english(pairs: list[RegexPair]) -> None:
     first_words = Counter(" ".join(pair.description.split()[:2]) for pair in pairs)
     assert set(first_words) == {
-        "lines with", "lines not", "lines containing", "lines ending", "lines having",
+        "lines with",
+        "lines not",
+        "lines containing",
+        "lines ending",
+        "lines having",
         "lines starting",
     }
     clumsy = re.compile(r"\0|not not|with with|having having|lines not (a|the) |words with contain")
@@ -319,17 +336,27 @@ def test_descriptions_read_as_english(pairs: list[RegexPair]) -> None:
         ("lines not a vowel", "lines not having a vowel"),
         ("lines not ending with a vowel", "lines not ending with a vowel"),
         ("lines words with a vowel or a letter", "lines with words with a vowel or a letter"),
-        ("lines words with containing only a letter",
-         "lines with words that contain only a letter"),
-        ("lines ending with words with containing a letter",
-         "lines ending with words that contain a letter"),
+        (
+            "lines words with containing only a letter",
+            "lines with words that contain only a letter",
+        ),
+        (
+            "lines ending with words with containing a letter",
+            "lines ending with words that contain a letter",
+        ),
         ("lines words with not a vowel", "lines with words that don't have a vowel"),
-        ("lines either a letter, a vowel, or a number before a character",
-         "lines having either a letter, a vowel, or a number before a character"),
-        ("lines a letter, the string 'dog', and a capital letter before a vowel",
-         "lines having a letter, the string 'dog', and a capital letter before a vowel"),
-        ("lines a letter before a vowel, a number, and a character",
-         "lines with a letter before a vowel, a number, and a character"),
+        (
+            "lines either a letter, a vowel, or a number before a character",
+            "lines having either a letter, a vowel, or a number before a character",
+        ),
+        (
+            "lines a letter, the string 'dog', and a capital letter before a vowel",
+            "lines having a letter, the string 'dog', and a capital letter before a vowel",
+        ),
+        (
+            "lines a letter before a vowel, a number, and a character",
+            "lines with a letter before a vowel, a number, and a character",
+        ),
         ("lines containing a letter", "lines containing a letter"),
     ],
 )

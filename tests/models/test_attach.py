@@ -395,11 +395,6 @@ def checkpoint_with_hooks(monkeypatch, model: nn.Module, *, use_reentrant: bool)
     monkeypatch.setattr(type(model.model.layers[0]), "__call__", call)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_on_states reads term.mean_N twice in the forward and once in the recomputation: "
-    "CheckpointError, 58 tensors saved against 57",
-)
 def test_a_hook_that_runs_again_in_the_backward_adds_its_gradient_and_logs_once(monkeypatch):
     model, batch = tiny(), examples(EIGHT[:5])
     objective = SemanticTube(weight=0.7, draws=2, layer=2)
@@ -411,10 +406,6 @@ def test_a_hook_that_runs_again_in_the_backward_adds_its_gradient_and_logs_once(
     assert distance(expected, found) < TOLERANCE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a recomputed hook takes self._forward, the latest forward pass, not its own",
-)
 def test_a_hook_that_runs_again_belongs_to_its_own_forward_pass(monkeypatch):
     model = tiny()
     first, second = examples([9, 4, 12]), examples([7, 11], seed=1)
@@ -429,10 +420,6 @@ def test_a_hook_that_runs_again_belongs_to_its_own_forward_pass(monkeypatch):
     assert distance(expected, found) < TOLERANCE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the first pass runs without gradients, so no trajectories exist: bare AssertionError",
-)
 def test_an_interior_layer_under_reentrant_checkpointing_is_right_or_refused(monkeypatch):
     model, batch = tiny(), examples(EIGHT[:5])
     objective = SemanticTube(weight=0.7, draws=2, layer=2)
@@ -824,9 +811,6 @@ class _FromHost(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_add_logs calls new_tensor(number of documents) in every forward"
-)
 def test_a_step_copies_no_python_number_to_the_device():
     model, fields = tiny(), padded(examples(EIGHT))
 
@@ -885,10 +869,6 @@ def test_the_step_counts_optimizer_steps_of_this_model_only():
         assert handle.step == 2
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_after_step takes each optimizer for a whole step: false never-fired error",
-)
 def test_two_optimizers_for_one_model_make_one_step_together():
     # Muon for the matrices and AdamW for the rest is a common pair.
     model, batch = tiny(), examples(EIGHT)
@@ -932,10 +912,6 @@ def test_the_logs_are_the_mean_cost_and_the_documents():
     assert (logs["term_documents"], logs["term_skipped"]) == (7, 1)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Trajectories.build opens an empty document in the padding before each left-padded row",
-)
 def test_left_padded_positions_skip_no_document_in_the_logs():
     # Hosts with left padding give positions that stand still in the padding.
     fields = padded(examples([9, 5, 7]), "left")
@@ -1092,10 +1068,6 @@ def test_virtual_tokens_of_prompt_tuning_are_no_part_of_a_document(objective):
     assert distance(expected, attached_gradient(model, objective, fields)) < TOLERANCE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="HostBatch.supervised drops the first column even where virtual tokens predict it",
-)
 def test_the_first_token_that_a_virtual_token_predicts_counts_as_the_host_counts_it():
     peft = pytest.importorskip("peft")
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
@@ -1188,10 +1160,6 @@ def test_training_in_eval_mode_is_an_error_at_the_step():
         handle.detach()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="return_dict=False is reported as a model that returned no loss",
-)
 def test_a_tuple_output_is_trained_or_refused_with_that_reason():
     model, fields = tiny(), padded(examples(EIGHT))
     expected = attached_gradient(model, TUBE, fields)
@@ -1342,10 +1310,6 @@ def test_a_refused_attach_leaves_no_trace():
     assert not attach_module._ATTACHED.get(model)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the copied hooks look the copy up in _ATTACHED: KeyError in every forward, eval too",
-)
 def test_a_copy_of_an_attached_model_runs():
     # Averaged weights and reference models are made by deepcopy, often while training.
     import copy

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from semtube.config import RunConfig
 from semtube.data.tokens import TokenView
@@ -42,7 +42,7 @@ def show_tokens(console: Console, source: str, tokens: Sequence[TokenView]) -> N
             role,
             "yes" if is_target else "-",
             "yes" if in_trajectory else "-",
-            " ".join(escape(token.text) for token in group),
+            Text(" ".join(token.text for token in group)),
             style=style,
         )
     console.print(table)

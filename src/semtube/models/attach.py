@@ -84,18 +84,21 @@ class Attachment:
         decoder: nn.Module | str | None = None,
         loss_scale: float | None = None,
     ) -> None:
-        self.model = unwrap(model)
+        model = unwrap(model)
+        # Weak, so that a model that is attached and forgotten can be freed.
+        self._model = weakref.ref(model)
         self.objective = objective
         self.step = 0
         self._seed = seed
         self._loss_scale = loss_scale
-        self._decoder = find_decoder(self.model, decoder)
-        states = find_state_module(self.model, self._decoder, objective.layer)
-        attached = _ATTACHED.setdefault(self.model, [])
+        self._decoder = find_decoder(model, decoder)
+        states = find_state_module(model, self._decoder, objective.layer)
+        attached = _ATTACHED.setdefault(model, [])
         if any(other.objective == objective for other in attached):
             raise UserError(f"{objective} is attached to this model already")
         attached.append(self)
         self._forward: _Forward | None = None
+        self._arriving: _Forward | None = None
         self._roles: Tensor | None = None
         self._num_fired = 0
         self._num_arrived = 0
@@ -103,12 +106,28 @@ class Attachment:
         self._warned = False
         self._sums: Tensor | None = None
         self._owned: dict[int, bool] = {}
+        self._stepped: set[int] = set()
+        after_step = register_optimizer_step_post_hook(_weakly(self._after_step))
+        weakref.finalize(model, after_step.remove)
         self._hooks: list[Any] = [
-            self.model.register_forward_pre_hook(self._before_model, with_kwargs=True),
+            model.register_forward_pre_hook(self._before_model, with_kwargs=True),
             states.register_forward_hook(self._on_states),
-            self.model.register_forward_hook(self._after_model),
-            register_optimizer_step_post_hook(self._after_step),
+            model.register_forward_hook(self._after_model),
+            after_step,
         ]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Attachment:
+        """A copied model (an average, a reference) carries no attachment: its hooks do nothing."""
+        copied = object.__new__(Attachment)
+        copied._hooks = []
+        return copied
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that the objective is attached to."""
+        model = self._model()
+        assert model is not None, "a hook of a freed model cannot run"
+        return model
 
     def __enter__(self) -> Attachment:
         return self
@@ -152,7 +171,9 @@ class Attachment:
 
     def _before_model(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if not self._hooks:
+            return None
         if getattr(module, "_is_replica", False):
             raise UserError(
                 "the host wraps the model in nn.DataParallel: use torchrun or one device"
@@ -170,6 +191,8 @@ class Attachment:
         return args, kwargs
 
     def _on_states(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if not self._hooks:
+            return None
         if not (module.training and torch.is_grad_enabled() and self.objective.weight > 0):
             return None
         forward = self._forward
@@ -185,22 +208,26 @@ class Attachment:
             raise UserError(
                 "the hidden states need no gradient: no parameter below them is trained"
             )
+        if forward.finished:
+            forward = self._recomputed(forward)
         if forward.trajectories is None:
             forward.trajectories = forward.batch.trajectories(hidden_BTD, self.objective.content)
         with torch.autocast(hidden_BTD.device.type, enabled=False):
             term = self.objective(hidden_BTD, forward.trajectories, self._seed * 2**32 + self.step)
-        if not forward.finished:  # a checkpointed layer runs its hook again in the backward
+        mean_N = term.mean_N
+        if not forward.finished:
             self._num_fired += 1
-            self._add_logs(term.mean_N.detach(), term.count_N > 0)
-        with_term = _AddGradient.apply(hidden_BTD, term.mean_N, forward, self)
+            self._add_logs(mean_N.detach(), term.count_N > 0, forward.trajectories)
+        with_term = _AddGradient.apply(hidden_BTD, mean_N, forward, self)
         return _replace_states(output, with_term)
 
     def _after_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        forward = self._forward
-        if forward is None:
+        if not self._hooks or (forward := self._forward) is None:
             return
         forward.finished = True
-        log_probs, loss = _field(output, "log_probs"), _field(output, "loss")
+        if forward.trajectories is None:
+            return  # the hook has not fired; the step, or the recomputation, says why
+        log_probs, loss = _field(output, "log_probs"), _loss_of(output)
         if _needs_grad(log_probs):
             # A fused head: the host sums log-probabilities itself. Their gradient is minus the
             # weight the host gives each token.
@@ -216,16 +243,21 @@ class Attachment:
         else:
             forward.weigh_alike(self._loss_scale)
 
-    def _arrived(self) -> None:
+    def _arrive(self, forward: _Forward) -> None:
+        self._arriving = forward
         self._num_arrived += 1
         self._ever_arrived = True
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not self._owns(optimizer):
+        if not self._owns(optimizer) or self.objective.weight == 0:
             return
-        self.step += 1
+        if self._num_fired == 0 and self._stepped and id(optimizer) not in self._stepped:
+            self._stepped.add(id(optimizer))  # another of several optimizers, in the same step
+            return
         self._check_step()
+        self.step += 1
         self._num_fired = self._num_arrived = 0
+        self._stepped = {id(optimizer)}
 
     # Checks.
 
@@ -239,9 +271,16 @@ class Attachment:
             )
         return self._owned[id(optimizer)]
 
+    def _recomputed(self, forward: _Forward) -> _Forward:
+        """Which forward pass a checkpointed layer is recomputed for: its node has just arrived."""
+        if forward.trajectories is None or self._arriving is None:
+            raise UserError(
+                "gradient checkpointing with use_reentrant=True hides the inner layers' states: "
+                "use use_reentrant=False, or layer=-1"
+            )
+        return self._arriving
+
     def _check_step(self) -> None:
-        if self.objective.weight == 0:
-            return
         if self._num_fired == 0:
             raise UserError(
                 f"the hook on {type(self._decoder).__name__} never fired in a whole step: the host "
@@ -265,19 +304,14 @@ class Attachment:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        self._forward = None
+        self._forward = self._arriving = None
         attached = _ATTACHED.get(self.model, [])
         if self in attached:
             attached.remove(self)
 
-    def _add_logs(self, mean_N: Tensor, counted_N: Tensor) -> None:
-        sums = torch.stack(
-            [
-                (mean_N * counted_N).sum().double(),
-                counted_N.sum().double(),
-                mean_N.new_tensor(mean_N.numel(), dtype=torch.float64),
-            ]
-        )
+    def _add_logs(self, mean_N: Tensor, counted_N: Tensor, trajectories: Trajectories) -> None:
+        values = [mean_N * counted_N, counted_N, trajectories.present_N]
+        sums = torch.stack([value.double() for value in values]).sum(-1)
         self._sums = sums if self._sums is None else self._sums + sums
 
 
@@ -292,18 +326,21 @@ class _Forward:
 
     def weigh_by_loss(self, grad: Tensor) -> None:
         """Share of each document, from the gradient of the host's loss at the model's loss."""
-        supervised_BT = self.batch.supervised()
+        supervised_BT = self._supervised()
         if supervised_BT is None:
             self.weigh_alike(grad)
             return
         tokens_N = self._by_document(supervised_BT.float())
         items = self.batch.num_items
-        divisor = supervised_BT.sum() if items is None else torch.as_tensor(items)
-        self.share_N = grad * tokens_N / divisor.to(tokens_N.device).clamp_min(1)
+        if items is None:
+            items = tokens_N.sum().clamp_min(1)
+        elif isinstance(items, Tensor):
+            items = items.to(tokens_N.device)
+        self.share_N = grad * tokens_N / items
 
     def weigh_by_log_probs(self, grad_BT: Tensor) -> None:
         """Share of each document, from d(host's loss) / d(log-probability of each token)."""
-        supervised_BT = self.batch.supervised()
+        supervised_BT = self._supervised()
         assert supervised_BT is not None, "a fused head needs labels"
         if grad_BT.shape[1] == supervised_BT.shape[1] - 1:
             supervised_BT = supervised_BT[:, 1:]
@@ -315,9 +352,14 @@ class _Forward:
     def weigh_alike(self, scale: Tensor | float) -> None:
         """Every document with a token the same share."""
         assert self.trajectories is not None
-        document_BT = self.trajectories.document_BT
-        present_N = self.trajectories.sum_by_document((document_BT >= 0).float()) > 0
-        self.share_N = scale * present_N.float() / present_N.sum().clamp_min(1)
+        present_N = self.trajectories.present_N.float()
+        self.share_N = scale * present_N / present_N.sum().clamp_min(1)
+
+    def _supervised(self) -> Tensor | None:
+        assert self.trajectories is not None
+        labels = self.batch.labels
+        virtual = 0 if labels is None else self.trajectories.document_BT.shape[1] - labels.shape[1]
+        return self.batch.supervised(first_is_predicted=virtual > 0)
 
     def _by_document(self, value_BT: Tensor) -> Tensor:
         assert self.trajectories is not None
@@ -344,7 +386,7 @@ class _AddGradient(torch.autograd.Function):
                 "term's scale cannot be seen: pass attach(..., loss_scale=...) and give the model "
                 "no labels"
             )
-        ctx.attachment._arrived()
+        ctx.attachment._arrive(ctx.record)
         return grad, (ctx.attachment.objective.weight * share_N).to(ctx.dtype), None, None
 
 
@@ -361,6 +403,26 @@ def _states_of(output: Any) -> Tensor:
             "decoder=...), the module that returns them"
         )
     return states
+
+
+def _loss_of(output: Any) -> Any:
+    """The model's loss: the field of that name, or a tuple's first if it is a single number."""
+    if isinstance(output, tuple) and not hasattr(output, "_fields"):
+        first = output[0]
+        return first if isinstance(first, Tensor) and first.dim() == 0 else None
+    return _field(output, "loss")
+
+
+def _weakly(method: Any) -> Any:
+    """The bound method as a hook that does not keep its object alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> None:
+        bound = reference()
+        if bound is not None:
+            bound(*args)
+
+    return call
 
 
 def _replace_states(output: Any, states: Tensor) -> Any:

@@ -107,19 +107,21 @@ class HostBatch:
             rows, tokens = self.input_ids.shape
         return torch.ones(rows, tokens, dtype=torch.bool, device=hidden_BTD.device)
 
-    def supervised(self) -> Tensor | None:
+    def supervised(self, *, first_is_predicted: bool = False) -> Tensor | None:
         """(B, T) bool: tokens whose prediction is trained; None without labels.
 
         Marked at the predicted token, or, where the host shifted the labels, at the predicting one.
+
+        Args:
+            first_is_predicted: virtual tokens stand before a row's first token and predict it.
         """
         if self.shift_labels is not None:
             return self.shift_labels != -100
         if self.labels is None:
             return None
         supervised_BT = self.labels != -100
-        first_BT = torch.zeros_like(supervised_BT)
-        first_BT[:, 1:] = supervised_BT[:, 1:]  # nothing predicts a row's first token
-        return first_BT
+        supervised_BT[:, 0] &= first_is_predicted
+        return supervised_BT
 
 
 def _pad_left(value_BT: Tensor, width: int) -> Tensor:

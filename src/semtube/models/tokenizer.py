@@ -28,12 +28,21 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer that can write any text (its alphabet is the 256 bytes).
+    """A tokenizer that can write any text: its alphabet is the 256 bytes.
 
-    Deterministic in its texts. Padding is a token of its own.
+    Every punctuation sign and digit is a token of its own; words are merged. Deterministic in its
+    texts. Padding is a token of its own.
     """
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Signs and digits stand alone: merged ("])&([") they would be many rare pieces that a small
+    # model cannot put together anew.
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Punctuation("isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,

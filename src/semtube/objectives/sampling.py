@@ -166,17 +166,11 @@ def _uniform_window(key_NK: Tensor, cap_N1: Tensor, places_N1: Tensor) -> tuple[
     """Length in [1, cap] and start, all windows equally likely; length w fits places - w times.
 
     The number of windows of length at most w, w (2 places - w - 1) / 2, is inverted through the
-    root of the quadratic; two integer corrections make it exact whatever the rounding.
+    root of the quadratic, in float64: exact for documents of up to 2^26 tokens.
     """
-
-    def windows(width: Tensor) -> Tensor:
-        return width * (2 * places_N1 - width - 1) // 2
-
-    ticket_NK = draw_below(fold(key_NK, 0), windows(cap_N1))
+    ticket_NK = draw_below(fold(key_NK, 0), cap_N1 * (2 * places_N1 - cap_N1 - 1) // 2)
     half = places_N1.double() - 0.5
     root_NK = half - (half**2 - 2 * ticket_NK.double()).clamp_min(0).sqrt()
-    length_NK = root_NK.floor().long()
-    length_NK = length_NK + (windows(length_NK + 1) <= ticket_NK).long()
-    length_NK = length_NK - (windows(length_NK) > ticket_NK).long() + 1
+    length_NK = root_NK.floor().long() + 1
     start_NK = draw_below(fold(key_NK, 1), places_N1 - length_NK)
     return length_NK, start_NK

@@ -105,6 +105,11 @@ class Trajectories:
             key_N = document_keys(input_ids_BT, document_BT, num_documents)
         return cls(document_BT, content_BT.bool() & attended_BT, num_documents, key_N)
 
+    @property
+    def present_N(self) -> Tensor:
+        """(N,) bool: documents that have a token; packed rows may leave some without."""
+        return self.sum_by_document((self.document_BT >= 0).long()) > 0
+
     def sum_by_document(self, value_BT: Tensor) -> Tensor:
         """(N,) sums of a value over each document's tokens; padding is left out."""
         slot = torch.where(self.document_BT >= 0, self.document_BT, self.num_documents).flatten()

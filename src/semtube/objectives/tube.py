@@ -47,8 +47,9 @@ class SemanticTube:
     h_i - h_{i-1}, p sums the increments of a random span and T those of the whole document.
     Template tokens between prompt and answer have no increment of their own.
 
-    Range 0 to 2; 0 on a straight path, 1 for independent increments, 1.5 for independent states.
-    The two agree only for a span that starts the document, where the text is contiguous.
+    Range 0 to 2; 0 on a straight path, 1 for independent increments, 1.5 for independent states
+    (1.71 for a span that touches neither end). The two agree only for a span that starts the
+    document, where the text is contiguous.
 
     Args:
         weight: factor beside the next-token loss, at least 0; the paper uses 0.0025 to 0.16.
@@ -150,7 +151,9 @@ class SemanticTube:
             ranks.size_N, key_N, self.draws, law=self.law, max_length=self.max_length
         )
         increments = hidden_BTD.to(wide).diff(dim=1, prepend=hidden_BTD[:, :1].to(wide))
-        path = (increments * moves_BT[..., None]).cumsum(1).flatten(0, 1)
+        # Not a product with the mask: a non-finite state in the padding would spread.
+        moves = torch.where(moves_BT[..., None], increments, 0)
+        path = moves.cumsum(1).flatten(0, 1)
         # path at rank j-1 is the summed displacement before rank j.
         last_N = ranks.flat_index((ranks.size_N - 1).clamp_min(0)[:, None])[:, 0]
         first_N = ranks.flat_index(torch.zeros_like(last_N)[:, None])[:, 0]

@@ -129,13 +129,14 @@ def _arguments(
     config: RunConfig, folder: RunFolder, num_steps: int, *, validation: bool
 ) -> TrainingArguments:
     checkpoint_every = config.checkpoint_every or max(1, num_steps // 10)
+    assert config.learning_rate is not None, "a run's settings are resolved before it trains"
     return TrainingArguments(
         output_dir=str(folder.checkpoints),
         max_steps=num_steps,
         per_device_train_batch_size=config.batch_size // config.accumulation_steps,
         per_device_eval_batch_size=config.batch_size // config.accumulation_steps,
         gradient_accumulation_steps=config.accumulation_steps,
-        learning_rate=config.resolved().learning_rate,
+        learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.schedule
         if config.schedule != "constant"
