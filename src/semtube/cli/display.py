@@ -54,15 +54,17 @@ def metrics_table(metrics: dict[str, dict[str, float]], title: str) -> Table:
     for column in ("metric", "value", "95 % interval", "rows"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, values in metrics.items():
-        scale, form = (
-            (100, ".1f") if name in ("exact_match", "prefix_match", "stopped") else (1, ".4f")
-        )
-        unit = " %" if scale == 100 else ""
-        low, high = (f"{scale * values[key]:{form}}" for key in ("low", "high"))
+        is_rate = name in ("exact_match", "prefix_match", "stopped")
+
+        def shown(key: str, values: Any = values, is_rate: bool = is_rate) -> str:
+            if values[key] is None:
+                return "-"
+            return f"{100 * values[key]:.1f}" if is_rate else f"{values[key]:.4f}"
+
         table.add_row(
             name.replace("_", " "),
-            f"{scale * values['mean']:{form}}{unit}",
-            f"{low} to {high}",
+            shown("mean") + (" %" if is_rate else ""),
+            f"{shown('low')} to {shown('high')}",
             f"{values['num_examples']:,}",
         )
     return table

@@ -138,4 +138,8 @@ def _text(value: Any, name: str) -> str:
         raise _BadRowError(f"{name} must be text, not {type(value).__name__}")
     if not value.strip():
         raise _BadRowError(f"{name} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _BadRowError(f"{name} holds half a surrogate pair, which is no character") from None
     return value

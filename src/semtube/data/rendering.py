@@ -18,6 +18,12 @@ from semtube.objectives.trajectories import ANSWER, PROMPT, SYSTEM, TEMPLATE
 IGNORED = -100
 #: Templates that print today's date get this one, or prompts would drift between days.
 TEMPLATE_DATE = datetime.datetime(2024, 1, 1)
+#: A macro of the name under which templates ask for the date; it hides the host's function.
+_FIXED_DATE = (
+    "{%- macro strftime_now(format) -%}{{- format | replace('%-d', '1')"
+    + "".join(f" | replace('%{code}', '{TEMPLATE_DATE:%{code}}')" for code in "aAdbBmyYHIMSpj")
+    + " -}}{%- endmacro -%}"
+)
 _ROLE_OF = {"system": SYSTEM, "user": PROMPT, "assistant": ANSWER}
 
 Labels = Literal["answer", "full"]
@@ -102,11 +108,21 @@ class Renderer:
             self._check_unchanged(example, text)
         answer_start = spans[-1][0]
         ids, offsets, num_prompt_tokens, apart = self._tokenize(text, answer_start)
+        for start, stop in spans:
+            for token, (left, right) in zip(ids, offsets, strict=True):
+                if left < start < right <= stop and token in self._special_ids:
+                    raise UserError(
+                        f"{example.source}: the special token "
+                        f"{self.tokenizer.convert_ids_to_tokens(token)!r} swallows the spaces that "
+                        "a message begins with: strip them"
+                    )
         roles = _token_roles(offsets, spans, [_ROLE_OF[m.role] for m in example.messages])
         if ANSWER not in roles[num_prompt_tokens:]:
             raise UserError(f"{example.source}: the answer gives no token")
         if example.kind != "chat":
-            prefix, eos = self._prefix_ids, self.tokenizer.eos_token_id
+            starts_itself = ids[: len(self._prefix_ids)] == self._prefix_ids
+            prefix = [] if starts_itself else self._prefix_ids
+            eos = self.tokenizer.eos_token_id
             end = [] if eos is None else [eos]
             ids = prefix + ids + end
             roles = [TEMPLATE] * len(prefix) + roles + [TEMPLATE] * len(end)
@@ -148,10 +164,11 @@ class Renderer:
                 f"{source}: chat rows need a chat template and this tokenizer has none: give it "
                 "one, or use prompt and completion rows"
             )
+        template = self.tokenizer.get_chat_template()
+        if "strftime_now" in template:
+            template = _FIXED_DATE + template
         try:
-            return self.tokenizer.apply_chat_template(
-                turns, tokenize=False, strftime_now=TEMPLATE_DATE.strftime
-            )
+            return self.tokenizer.apply_chat_template(turns, tokenize=False, chat_template=template)
         except Exception as error:  # templates raise what they like
             raise UserError(f"{source}: the chat template refuses this row ({error})") from error
 
@@ -174,19 +191,31 @@ class Renderer:
     ) -> tuple[list[int], list[tuple[int, int]], int, bool]:
         """Ids, character offsets, tokens before the answer, and whether it was cut off there."""
 
-        def encode(part: str) -> tuple[list[int], list[tuple[int, int]]]:
-            encoded = self.tokenizer(
-                part, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-            )
-            return encoded["input_ids"], [tuple(pair) for pair in encoded["offset_mapping"]]
-
-        ids, offsets = encode(text)
-        prompt_ids, prompt_offsets = encode(text[:answer_start]) if answer_start else ([], [])
+        ids, offsets = self._encode(text)
+        prompt_ids, prompt_offsets = self._encode(text[:answer_start])
         if ids[: len(prompt_ids)] == prompt_ids:
             return ids, offsets, len(prompt_ids), False
-        answer_ids, answer_offsets = encode(text[answer_start:])
+        answer_ids, answer_offsets = self._encode_within(text[answer_start:])
         shifted = [(a + answer_start, b + answer_start) for a, b in answer_offsets]
         return prompt_ids + answer_ids, prompt_offsets + shifted, len(prompt_ids), True
+
+    def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        if not text:
+            return [], []
+        encoded = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        return encoded["input_ids"], [tuple(pair) for pair in encoded["offset_mapping"]]
+
+    def _encode_within(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of a text that does not stand at the start, where some tokenizers add a space."""
+        marks = {mark: self._encode(mark)[0] for mark in ("\n", "|", ".", "a")}
+        for mark, mark_ids in marks.items():
+            ids, offsets = self._encode(mark + text)
+            if mark_ids and ids[: len(mark_ids)] == mark_ids:
+                cut = [(max(a - 1, 0), max(b - 1, 0)) for a, b in offsets[len(mark_ids) :]]
+                return ids[len(mark_ids) :], cut
+        raise UserError(f"the tokenizer merges {text[:20]!r} with whatever stands before it")
 
     def _targets(self, ids: list[int], roles: list[int], source: str) -> list[int]:
         targets = [role == ANSWER or self.labels == "full" for role in roles]

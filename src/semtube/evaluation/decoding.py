@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from semtube.errors import UserError
+from semtube.models.decoder import causal_lm_of
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -61,10 +64,18 @@ def decode_greedily(
         eos_token_id=sorted(stop_ids),
         pad_token_id=pad_id,
     )
-    with _evaluating(model, config), torch.no_grad():
+    positions = getattr(model.config, "max_position_embeddings", None)
+    with evaluating(model), _generating_with(model, config), torch.no_grad():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             width = max(len(prompts[i]) for i in chosen)
+            if positions is not None:
+                config.max_new_tokens = min(max_new_tokens, positions - width)
+                if config.max_new_tokens < 1:
+                    raise UserError(
+                        f"a prompt has {width} tokens and the model takes {positions}: leave such "
+                        f"rows out with max_tokens below {positions}"
+                    )
             ids = torch.tensor([[pad_id] * (width - len(prompts[i])) + prompts[i] for i in chosen])
             mask = torch.tensor(
                 [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen]
@@ -78,13 +89,26 @@ def decode_greedily(
 
 
 @contextmanager
-def _evaluating(model: Any, config: GenerationConfig) -> Iterator[None]:
-    """Eval mode under our generation settings alone; afterwards all is as it was."""
-    was_training, settings = model.training, model.generation_config
+def evaluating(model: Any) -> Iterator[None]:
+    """Eval mode for every module; afterwards each is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    model.generation_config = config
     try:
         yield
     finally:
-        model.generation_config = settings
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _generating_with(model: Any, config: GenerationConfig) -> Iterator[None]:
+    """Our generation settings alone, also for the model inside a PEFT wrapper."""
+    holders = [model, causal_lm_of(model)]
+    before = [holder.generation_config for holder in holders]
+    for holder in holders:
+        holder.generation_config = config
+    try:
+        yield
+    finally:
+        for holder, settings in zip(holders, before, strict=True):
+            holder.generation_config = settings

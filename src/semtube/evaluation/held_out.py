@@ -14,6 +14,7 @@ from torch import Tensor
 
 from semtube.data.rendering import Rendered
 from semtube.data.tokens import ROW_KEY, Collator
+from semtube.evaluation.decoding import evaluating
 from semtube.models.decoder import find_decoder
 from semtube.models.host_batch import HostBatch
 from semtube.objectives.trajectories import ROLES_KEY
@@ -25,7 +26,7 @@ PROBE = SemanticTube(weight=0.0, draws=16)
 
 def held_out_losses(
     model: Any, rows: Sequence[Rendered], *, pad_id: int, batch_size: int = 32
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Next-token loss and tube loss of the rows, without touching the model.
 
     Returns:
@@ -40,10 +41,8 @@ def held_out_losses(
     hook = find_decoder(model).register_forward_hook(
         lambda module, args, output: states.append(output.last_hidden_state)
     )
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             for start in range(0, len(rows), batch_size):
                 batch = collate(list(enumerate(rows[start : start + batch_size])))
                 batch = {name: value.to(device) for name, value in batch.items()}
@@ -62,19 +61,24 @@ def held_out_losses(
                 tubes.append(term.mean_N[term.count_N > 0])
     finally:
         hook.remove()
-        model.train(was_training)
     total_N, count_N = torch.cat(sums).double(), torch.cat(counts).double()
-    loss = float(total_N.sum() / count_N.sum())
+    loss = total_N.sum() / count_N.sum()
     # Residuals of a ratio estimate: how far each row is from the loss its tokens would give.
     residual_N = (total_N - loss * count_N) / count_N.mean()
+    tube_N = torch.cat(tubes).double()
     return {
         "loss": _with_interval(loss, residual_N),
-        "tube_loss": _with_interval(float(torch.cat(tubes).double().mean()), torch.cat(tubes)),
+        "tube_loss": _with_interval(tube_N.mean(), tube_N),
     }
 
 
-def _with_interval(mean: float, values_N: Tensor) -> dict[str, float]:
+def _with_interval(mean: Tensor, values_N: Tensor) -> dict[str, float | None]:
+    """None for what cannot be said: a mean of nothing, an interval from one row."""
     count = values_N.numel()
-    deviation = float(values_N.double().std()) if count > 1 else float("nan")
-    margin = 1.96 * deviation / math.sqrt(count)
-    return {"mean": mean, "low": mean - margin, "high": mean + margin, "num_examples": count}
+    margin = 1.96 * values_N.std() / math.sqrt(count) if count > 1 else torch.tensor(math.nan)
+    numbers = {"mean": mean, "low": mean - margin, "high": mean + margin}
+    found = {name: float(number) for name, number in numbers.items()}
+    return {
+        **{name: value if math.isfinite(value) else None for name, value in found.items()},
+        "num_examples": count,
+    }

@@ -46,7 +46,9 @@ def score_rows(
     )
     records = []
     for row, answer in zip(rows, decoded, strict=True):
-        prediction = tokenizer.decode(answer.token_ids, skip_special_tokens=False)
+        prediction = tokenizer.decode(
+            answer.token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
         records.append(
             {
                 "id": hashlib.sha256(f"{row.prompt}\0{row.answer}".encode()).hexdigest(),

@@ -149,8 +149,8 @@ class Attachment:
     def pop_logs(self) -> dict[str, float]:
         """Averages since the last call; empty where nothing was trained. Reads the device once.
 
-        `term_loss`: mean cost over documents, before the weight. `term_documents`: documents with
-        a cost. `term_skipped`: documents too short (or motionless) for one.
+        `term_loss`: mean cost over documents, before the weight; absent if none has one.
+        `term_documents`: documents with a cost. `term_skipped`: too short (or motionless) for one.
         """
         if self._sums is None:
             return {}
@@ -161,8 +161,9 @@ class Attachment:
             warnings.warn(
                 f"{self.objective} found no document long enough: the term is zero", stacklevel=2
             )
+        mean = {"term_loss": total / counted} if counted else {}
         return {
-            "term_loss": total / counted if counted else float("nan"),
+            **mean,
             "term_documents": counted,
             "term_skipped": documents - counted,
         }

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from semtube.errors import UserError
 from semtube.models.presets import PRESETS, build_preset
@@ -57,12 +58,11 @@ def load_model(
     options["trust_remote_code"] = trust_remote_code
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(where, **options)
-        if "gguf_file" in options:
-            from transformers import GgufConfig
-
-            options["quantization_config"] = GgufConfig(dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        if (Path(where) / "adapter_config.json").is_file():
+            model = _load_adapters(Path(where), trust_remote_code=trust_remote_code)
+        else:
+            model = _load_weights(where, options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(_not_loaded(name, error)) from error
     if tokenizer.pad_token_id is None:
         # Padding is masked by the attention mask, so any id serves.
@@ -70,7 +70,28 @@ def load_model(
     return LoadedModel(model, tokenizer, _stop_ids(model, tokenizer))
 
 
+def _load_weights(where: str, options: dict[str, Any]) -> PreTrainedModel:
+    if "gguf_file" in options:
+        from transformers import GgufConfig
+
+        options = {**options, "quantization_config": GgufConfig(dequantize=True)}
+    return AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **options)
+
+
+def _load_adapters(folder: Path, *, trust_remote_code: bool) -> Any:
+    """Adapters on the model they were trained on, by the name that they store."""
+    from peft import PeftConfig, PeftModel
+
+    base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    if not base:
+        raise UserError(f"{str(folder)!r} holds adapters but does not name their base model")
+    loaded = load_model(base, trust_remote_code=trust_remote_code)
+    return PeftModel.from_pretrained(loaded.model, str(folder))
+
+
 def _source(name: str) -> tuple[str, dict[str, Any]]:
+    if not name:
+        raise UserError(f"model is empty: give a preset ({', '.join(PRESETS)}), a folder or a name")
     path = Path(name)
     if path.suffix == ".gguf":
         if not path.is_file():

@@ -126,7 +126,9 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
         trust_remote_code=config.trust_remote_code,
     )
     if config.lora.rank:
-        model = add_lora(loaded.model, config.lora, stream_seed(config.seed, "init"))
+        model = add_lora(
+            loaded.model, config.lora, stream_seed(config.seed, "init"), base=config.model
+        )
         loaded = dataclasses.replace(loaded, model=model)
     check_trainable(config, loaded.model)
     renderer = Renderer(
