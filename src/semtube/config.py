@@ -67,7 +67,7 @@ class RunConfig:
         epochs: Passes over the data; read when `steps` is unset.
         batch_size: Rows per optimizer step.
         micro_batch_size: Rows per forward pass; unset for the whole batch. Changes no result.
-        learning_rate: Highest learning rate of AdamW; unset for 3e-3 with a preset, 2e-4 with
+        learning_rate: Highest learning rate of AdamW; unset for 1e-3 with a preset, 2e-4 with
             adapters, 2e-5 for fine-tuning all weights.
         weight_decay: Decoupled weight decay.
         schedule: Shape of the learning rate after the warm-up.
@@ -151,7 +151,7 @@ class RunConfig:
         """With the learning rate that fits the kind of training, where none is set."""
         if self.learning_rate is not None:
             return self
-        rate = 2e-4 if self.lora.rank else 3e-3 if self.model.startswith("tiny-") else 2e-5
+        rate = 2e-4 if self.lora.rank else 1e-3 if self.model.startswith("tiny-") else 2e-5
         return replace(self, learning_rate=rate)
 
     @property

@@ -244,3 +244,17 @@ def test_another_runs_folder_is_refused(config: RunConfig) -> None:
     with pytest.raises(UserError, match="holds a finished run"):
         execute(config)
     assert sorted(Path(config.output).rglob("*")) == before
+
+
+def test_bf16_autocast_keeps_float32_weights(config: RunConfig) -> None:
+    result = execute(replace(config, precision="bf16", steps=3))
+    assert result["precision"] == "bf16"
+    assert {value.dtype for value in weights(config).values()} == {torch.float32}
+
+
+def test_a_smaller_fraction_is_nested_and_says_its_size(config: RunConfig, tmp_path: Path) -> None:
+    half = execute(replace(config, fraction=0.5, steps=1, output=str(tmp_path / "half")))
+    whole = execute(replace(config, steps=1, output=str(tmp_path / "whole")))
+    assert (half["num_train_examples"], whole["num_train_examples"]) == (24, 48)
+    assert half["fingerprints"] != whole["fingerprints"]
+    assert half["id"] != whole["id"]
