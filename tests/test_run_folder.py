@@ -84,8 +84,8 @@ def test_a_run_begins_in_a_new_or_an_empty_folder_and_stores_its_settings(tmp_pa
         if path.name == "empty":
             path.mkdir()
         folder = RunFolder(path)
-        folder.begin({"seed": 3})
-        assert os.listdir(path) == ["config.json"]
+        folder.begin({"seed": 3}, {"id": "a"})
+        assert sorted(os.listdir(path)) == ["config.json", "identity.json"]
         assert folder.read_config() == {"seed": 3}
         assert not folder.is_done
 
@@ -114,7 +114,7 @@ def used(path: Path, *names: str) -> RunFolder:
 def test_a_used_folder_is_refused_with_what_it_holds_and_left_alone(tmp_path, names, sentence):
     folder = used(tmp_path / "run", *names)
     wanted = re.escape(sentence.format(path=folder.path))
-    for refuse in (folder.check_free, lambda: folder.begin({"seed": 1})):
+    for refuse in (folder.check_free, lambda: folder.begin({"seed": 1}, {})):
         with pytest.raises(UserError, match=wanted):
             refuse()
     assert sorted(os.listdir(folder.path)) == sorted(names)
@@ -124,19 +124,19 @@ def test_a_used_folder_is_refused_with_what_it_holds_and_left_alone(tmp_path, na
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "run").write_text("a letter")
     with pytest.raises(UserError, match="holds other files"):
-        RunFolder(tmp_path / "run").begin({})
+        RunFolder(tmp_path / "run").begin({}, {})
     with pytest.raises(UserError, match="cannot be written"):
-        RunFolder(tmp_path / "run" / "below").begin({})
+        RunFolder(tmp_path / "run" / "below").begin({}, {})
     assert (tmp_path / "run").read_text() == "a letter"
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_the_user(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
-        RunFolder(tmp_path / "run").begin({})
+        RunFolder(tmp_path / "run").begin({}, {})
     # Nothing stands in the way of the next try.
     monkeypatch.undo()
-    RunFolder(tmp_path / "run").begin({})
+    RunFolder(tmp_path / "run").begin({}, {})
 
 
 def test_the_result_alone_means_done(tmp_path):

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from semtube.errors import UserError
 
+#: Models that are made here and trained from nothing.
+PRESET_NAMES = ("tiny-0.3m", "tiny-2m", "tiny-10m")
+
 
 @dataclass(frozen=True)
 class TubeOptions:
@@ -66,7 +69,8 @@ class RunConfig:
         steps: Optimizer steps; unset to train for `epochs`.
         epochs: Passes over the data; read when `steps` is unset.
         batch_size: Rows per optimizer step.
-        micro_batch_size: Rows per forward pass; unset for the whole batch. Changes no result.
+        micro_batch_size: Rows per forward pass; unset for the whole batch. Changes no result but
+            the last bits.
         learning_rate: Highest learning rate of AdamW; unset for 1e-3 with a preset, 2e-4 with
             adapters, 2e-5 for fine-tuning all weights.
         weight_decay: Decoupled weight decay.
@@ -136,7 +140,7 @@ class RunConfig:
         _need(rank >= 0, "lora.rank", rank, "at least 0")
         _need(alpha is None or alpha >= 1, "lora.alpha", alpha, "at least 1, or unset")
         _need(0 <= dropout < 1, "lora.dropout", dropout, "in [0, 1)")
-        is_preset = self.model.startswith("tiny-")
+        is_preset = self.model in PRESET_NAMES
         wanted = "0 with a preset, whose weights are random and must all be trained"
         _need(not (rank and is_preset), "lora.rank", rank, wanted)
         micro = self.micro_batch_size or self.batch_size
@@ -151,7 +155,7 @@ class RunConfig:
         """With the learning rate that fits the kind of training, where none is set."""
         if self.learning_rate is not None:
             return self
-        rate = 2e-4 if self.lora.rank else 1e-3 if self.model.startswith("tiny-") else 2e-5
+        rate = 2e-4 if self.lora.rank else 1e-3 if self.model in PRESET_NAMES else 2e-5
         return replace(self, learning_rate=rate)
 
     @property

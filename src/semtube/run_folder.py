@@ -15,7 +15,8 @@ class RunFolder:
     """Where a run keeps its files.
 
     config.json       the settings
-    environment.json  versions, device, commit
+    identity.json     run id and the data's fingerprints
+    environment.json  versions, device, commit of each start
     metrics.jsonl     one line per log: step, losses, gradient norm, learning rate
     checkpoints/      the newest one, to resume from
     model/            final weights and tokenizer
@@ -27,6 +28,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.json"
+        self.identity = self.path / "identity.json"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
@@ -56,8 +58,8 @@ class RunFolder:
                 what = "other files: choose another output"
             raise UserError(f"output {str(self.path)!r} holds {what}")
 
-    def begin(self, config: dict[str, Any]) -> None:
-        """Make the folder and store the settings.
+    def begin(self, config: dict[str, Any], identity: dict[str, Any]) -> None:
+        """Make the folder and store the settings and the identity.
 
         Raises:
             UserError: the folder holds something already, or cannot be written.
@@ -66,10 +68,16 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.config, config)
+            write_json(self.identity, identity)
         except OSError as error:
             raise UserError(
                 f"output {str(self.path)!r} cannot be written ({error.strerror})"
             ) from error
+
+    def add_environment(self, environment: dict[str, Any]) -> None:
+        """Note what this start of the run runs on."""
+        before = read_json(self.environment) if self.environment.exists() else []
+        write_json(self.environment, [*before, environment])
 
     def read_config(self) -> dict[str, Any]:
         """The stored settings.

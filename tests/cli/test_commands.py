@@ -49,8 +49,8 @@ def test_help_is_the_one_in_the_docs() -> None:
         (["train", "--data", "a"], "the following arguments are required: output"),
         (["train", "--resume", "nowhere"], "'nowhere' holds no run (no config.json)"),
         (["train", "--resume", "a", "--weight", "1"],
-         "--resume takes a run's folder and no other option"),
-        (["evaluate", "tiny-2m", "--data", "a"], "--output is needed: 'tiny-2m'"),
+         "--resume takes a run's folder and no option but trust_remote_code"),
+        (["evaluate", "tiny-2m", "--data", "a"], "'tiny-2m' is a preset, which knows nothing yet"),
         (["compare", "nowhere", "b"], "'nowhere' holds no examples.jsonl"),
     ],
 )  # fmt: skip

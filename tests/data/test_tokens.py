@@ -39,7 +39,7 @@ def pair(prompt: str, answer: str, source: str) -> Example:
 
 
 def row(ids: list[int], roles: list[int], labels: list[int]) -> Rendered:
-    return Rendered(ids, roles, labels, 1, "answer", "prompt", "x:1", False)
+    return Rendered(ids, roles, labels, 1, "answer", "prompt", "x:1", "d", False)
 
 
 SHORT = row([5, 6, 0], [PROMPT, ANSWER, TEMPLATE], [IGNORED, 6, 0])
@@ -88,7 +88,6 @@ def test_rows_too_long_are_left_out_whole_and_named_and_the_others_untouched():
     examples = [pair(*text, f"x.jsonl:{line}") for line, text in enumerate(texts, 1)]
     renderer = letters()
     tokens = tokenize_rows(examples, renderer, max_tokens=5)
-    assert tokens.kept == [0, 2]
     assert tokens.rows == [renderer.render(examples[0]), renderer.render(examples[2])]
     assert tokens.too_long == ["x.jsonl:2 (8 tokens)", "x.jsonl:4 (11 tokens)"]
     assert tokens.notes() == [
@@ -113,9 +112,9 @@ def test_of_many_rows_too_long_five_are_named():
 def test_rows_with_fewer_than_three_tokens_of_text_are_counted_and_kept():
     examples = [pair("a", "d", "x:1"), pair("bc", "d", "x:2"), pair("a", "de", "x:3")]
     tokens = tokenize_rows(examples, letters(), max_tokens=9)
-    assert [example.num_content_tokens for example in tokens.rows] == [2, 2, 3]
+    assert [example.num_tokens_of((PROMPT, ANSWER)) for example in tokens.rows] == [2, 2, 3]
     assert tokens.num_short == 2
-    assert tokens.notes() == ["2 rows have fewer than 3 tokens of text: no triplet"]
+    assert tokens.notes() == ["2 rows have fewer than 3 trajectory tokens and so no triplet"]
 
 
 def test_rows_whose_tokens_merge_across_the_boundary_are_counted():

@@ -36,7 +36,7 @@ def random_rows(lengths, seed=0) -> list[Rendered]:
         roles += [ANSWER] * num_answer + [TEMPLATE]
         first = length - num_answer - 1
         labels = [IGNORED] * first + ids[first:]
-        rows.append(Rendered(ids, roles, labels, first, "a", "p", f"x:{number}", False))
+        rows.append(Rendered(ids, roles, labels, first, "a", "p", f"x:{number}", "d", False))
     return rows
 
 
@@ -211,7 +211,8 @@ def test_the_tube_loss_of_memoryless_states_is_one_and_a_half():
 
 
 def test_system_and_template_tokens_are_no_part_of_the_trajectory():
-    roles = padded(ROWS, "roles", -1)
+    by_length = sorted(ROWS, key=lambda row: len(row.input_ids))  # the order of measuring
+    roles = padded(by_length, "roles", -1)
 
     def line_with_noise_beside_the_text(input_ids):
         states = straight(input_ids)
@@ -247,7 +248,7 @@ def test_dropout_is_off():
 
 def test_the_model_is_left_as_it_was_after_an_error():
     model = llama().train()
-    bad = Rendered([VOCABULARY + 5] * 6, [ANSWER] * 6, [1] * 6, 1, "a", "p", "x:1", False)
+    bad = Rendered([VOCABULARY + 5] * 6, [ANSWER] * 6, [1] * 6, 1, "a", "p", "x:1", "d", False)
     with pytest.raises(IndexError):
         held_out_losses(model, [bad], pad_id=PAD)
     assert model.training
@@ -272,7 +273,9 @@ def test_an_adapted_model_is_measured_like_its_base():
         assert found[name] == pytest.approx(wanted[name], rel=1e-5)
 
 
-SHORT = Rendered([5, 6, 2], [PROMPT, ANSWER, TEMPLATE], [IGNORED, 6, 2], 1, "a", "p", "x:1", False)
+SHORT = Rendered(
+    [5, 6, 2], [PROMPT, ANSWER, TEMPLATE], [IGNORED, 6, 2], 1, "a", "p", "x:1", "d", False
+)
 
 
 def test_rows_too_short_for_a_triplet_have_a_loss_and_no_tube_loss():

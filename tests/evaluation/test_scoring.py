@@ -1,6 +1,5 @@
 """Judging decoded rows: right means the gold text, the whole of it, and then a stop."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -160,7 +159,7 @@ def test_a_record_tells_all_and_is_json(written):
     (record,) = score(written, [(PAIRS[0][1], True)], ROWS[:1])
     prompt = "<|start|><|user|>lines with a vowel<|assistant|>"
     assert json.loads(json.dumps(record)) == {
-        "id": hashlib.sha256(f"{prompt}\0[AEIOUaeiou]".encode()).hexdigest(),
+        "id": ROWS[0].digest,
         "source": "t:1",
         "prompt": prompt,
         "gold": "[AEIOUaeiou]",

@@ -58,6 +58,7 @@ def test_a_run_leaves_its_files_and_its_result(config: RunConfig) -> None:
         "config.json",
         "environment.json",
         "examples.jsonl",
+        "identity.json",
         "metrics.jsonl",
         "model",
         "result.json",
@@ -258,3 +259,76 @@ def test_a_smaller_fraction_is_nested_and_says_its_size(config: RunConfig, tmp_p
     assert (half["num_train_examples"], whole["num_train_examples"]) == (24, 48)
     assert half["fingerprints"] != whole["fingerprints"]
     assert half["id"] != whole["id"]
+
+
+@pytest.mark.parametrize("steps", [6, 9])  # a whole number of epochs (48 rows, batch 8), and not
+@pytest.mark.parametrize("objective", ["ntp", "tube"])
+def test_a_run_stopped_after_its_last_step_is_finished_without_another_one(
+    config: RunConfig, tmp_path: Path, steps: int, objective: str
+) -> None:
+    whole = replace(config, objective=objective, steps=steps, output=str(tmp_path / "whole"))
+    whole = replace(whole, test=config.data)
+    stopped = replace(whole, output=str(tmp_path / "stopped"))
+    expected = execute(whole)
+
+    def interrupt(num_rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        execute(stopped, listener=RunListener(on_decode_start=interrupt))
+    result = execute(stopped, resume=True)
+    assert result["num_steps"] == steps
+    assert result["metrics"] == expected["metrics"]
+    assert_same_weights(whole, stopped)
+    assert metrics(whole) == metrics(stopped)
+
+
+def test_a_run_is_not_resumed_on_other_data(config: RunConfig, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(Path(config.data).read_text())
+    config = replace(config, data=str(rows))
+
+    def interrupt(line: dict[str, float]) -> None:
+        if line["step"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        execute(config, listener=RunListener(on_step=interrupt))
+    rows.write_text("\n".join(rows.read_text().splitlines()[1:]))
+    with pytest.raises(UserError, match="begun with other data or settings"):
+        execute(config, resume=True)
+
+
+def test_after_bf16_training_the_model_is_measured_in_float32(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    from semtube.study.evaluate import evaluate_model
+
+    config = replace(config, precision="bf16", steps=3, test=config.data)
+    result = execute(config)
+    metrics, folder = evaluate_model(config.output, config.data, batch_size=8)
+    assert metrics == result["metrics"]
+    assert (folder / "examples.jsonl").read_text() == (
+        Path(config.output) / "examples.jsonl"
+    ).read_text()
+
+
+def test_plain_text_rows_are_trained_and_measured_by_their_loss(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    texts = tmp_path / "texts.jsonl"
+    lines = [json.dumps({"text": f"once upon a time {i} there was"}) for i in range(16)]
+    texts.write_text("\n".join(lines))
+    result = execute(replace(config, data=str(texts), test=str(texts), steps=2))
+    assert set(result["metrics"]) == {"loss", "tube_loss"}
+
+
+def test_an_unknown_tracker_writes_nothing(config: RunConfig) -> None:
+    with pytest.raises(UserError, match="report_to"):
+        execute(replace(config, report_to=["nowhere"]))
+    assert not Path(config.output).exists()
+
+
+def test_rows_beyond_the_models_context_are_refused(config: RunConfig) -> None:
+    with pytest.raises(UserError, match="max_tokens is 4000: the model takes at most 1024"):
+        execute(replace(config, max_tokens=4000))

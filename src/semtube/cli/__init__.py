@@ -32,9 +32,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(_unknown_command(command))
-        return _load(command).run(argv[1:])
+        return importlib.import_module(f"semtube.cli.{command}").run(argv[1:])
     except UserError as error:
         print(f"semtube: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("semtube"):
+            raise
+        print(
+            f"semtube: {command} needs {error.name!r}, which is not installed: "
+            "pip install 'semtube[all]'",
+            file=sys.stderr,
+        )
         return 2
     except OSError as error:
         print(f"semtube: {error}", file=sys.stderr)
@@ -42,17 +51,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("semtube: interrupted", file=sys.stderr)
         return 130
-
-
-def _load(command: str):
-    try:
-        return importlib.import_module(f"semtube.cli.{command}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("semtube"):
-            raise
-        raise UserError(
-            f"the command needs {error.name!r}, which is not installed: pip install 'semtube[all]'"
-        ) from error
 
 
 def _unknown_command(command: str) -> str:

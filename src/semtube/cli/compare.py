@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 from semtube.cli.parser import Parser
 from semtube.errors import UserError
@@ -24,9 +25,9 @@ def build_parser() -> Parser:
     parser.add_argument("run_b", type=str, help="The other; the difference is B minus A.")
     parser.add_argument(
         "--score",
-        type=str,
+        type=Literal["exact_match", "prefix_match", "stopped"],
         default="exact_match",
-        help="exact_match, prefix_match or stopped.",
+        help="What is compared.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Of the bootstrap.")
     return parser
@@ -43,7 +44,29 @@ def run(argv: list[str]) -> int:
         *records, score=options.score, seed=stream_seed(options.seed, "bootstrap")
     )
     print(comparison_table(comparison, options.run_a, options.run_b))
+    for sentence in _differences(options.run_a, options.run_b):
+        print(sentence)
     return 0
+
+
+def _differences(run_a: str, run_b: str) -> list[str]:
+    """Settings in which two runs differ; a warning where more than the objective does."""
+    from semtube.run_folder import RunFolder
+
+    folders = RunFolder(run_a), RunFolder(run_b)
+    if not all(folder.config.is_file() for folder in folders):
+        return ["Not both are runs, so their settings cannot be compared."]
+    a, b = (folder.read_config() for folder in folders)
+    names = [name for name in a | b if name != "output" and a.get(name) != b.get(name)]
+    found = [f"{name}: {_short(a.get(name))} against {_short(b.get(name))}" for name in names]
+    others = [name for name in names if name not in ("objective", "weight", "tube", "threads")]
+    if others:
+        found.append(f"Warning: they differ in more than the objective: {', '.join(others)}.")
+    return found
+
+
+def _short(value: Any) -> str:
+    return str(value)[:80]
 
 
 def _examples_file(path: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Literal
 
 from semtube.cli.parser import Parser
 from semtube.errors import UserError
@@ -106,9 +107,16 @@ def show_parser() -> Parser:
     parser.add_argument("file", type=str, help="JSONL file.")
     parser.add_argument("--model", type=str, default="tiny-2m", help="Whose tokenizer is used.")
     parser.add_argument("--row", type=int, default=1, help="Which row, from 1.")
-    parser.add_argument("--labels", type=str, default="answer", help="answer or full.")
+    parser.add_argument(
+        "--labels", type=Literal["answer", "full"], default="answer", help="As in training."
+    )
     parser.add_argument("--train_stop", type=bool, default=True, help="Stop tokens as targets.")
-    parser.add_argument("--content", type=str, default="text", help="Trajectory, as in training.")
+    parser.add_argument(
+        "--content",
+        type=Literal["text", "instruction", "answer", "all"],
+        default="text",
+        help="Trajectory, as in training.",
+    )
     return parser
 
 
@@ -123,9 +131,6 @@ def _show(argv: list[str]) -> int:
     from semtube.models.loading import load_model
     from semtube.objectives.trajectories import CONTENT_ROLES
 
-    for name, known in (("labels", ("answer", "full")), ("content", tuple(CONTENT_ROLES))):
-        if getattr(options, name) not in known:
-            raise UserError(f"{name} is {getattr(options, name)!r}: use one of {', '.join(known)}")
     examples = read_examples(options.file)
     if not 1 <= options.row <= len(examples):
         raise UserError(f"row is {options.row}: {options.file} has rows 1 to {len(examples)}")

@@ -27,7 +27,7 @@ from semtube.study.run import RunListener
 
 def show_tokens(console: Console, source: str, tokens: Sequence[TokenView]) -> None:
     """One example: stretches of tokens that share role, training and trajectory, one a line."""
-    table = Table(title=f"{source}: what the model sees, learns and walks through", box=None)
+    table = Table(title=Text(f"{source}: what the model sees, learns and walks through"), box=None)
     table.add_column("role")
     table.add_column("trained")
     table.add_column("trajectory")
@@ -50,7 +50,7 @@ def show_tokens(console: Console, source: str, tokens: Sequence[TokenView]) -> N
 
 def metrics_table(metrics: dict[str, dict[str, float]], title: str) -> Table:
     """Rates in per cent and losses as they are, each with its 95 % interval."""
-    table = Table(title=title)
+    table = Table(title=Text(title))
     for column in ("metric", "value", "95 % interval", "rows"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, values in metrics.items():
@@ -116,7 +116,9 @@ class RunProgress:
     def listener(self) -> RunListener:
         """What the run reports to."""
         return RunListener(
-            say=lambda sentence: self._console.print(sentence, soft_wrap=True, highlight=False),
+            say=lambda sentence: self._console.print(
+                sentence, soft_wrap=True, highlight=False, markup=False
+            ),
             show_tokens=lambda source, tokens: show_tokens(self._console, source, tokens),
             on_start=lambda total: self._begin("training", total),
             on_step=self._on_step,
@@ -136,7 +138,7 @@ class RunProgress:
     def _on_step(self, metrics: dict[str, Any]) -> None:
         self._advance(metrics["step"])
         if metrics["step"] % self._log_every == 0 or "validation_loss" in metrics:
-            self._console.print(step_line(metrics), soft_wrap=True, highlight=False)
+            self._console.print(step_line(metrics), soft_wrap=True, highlight=False, markup=False)
 
 
 class GridProgress:

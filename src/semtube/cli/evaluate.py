@@ -25,7 +25,11 @@ def build_parser() -> Parser:
         help="New folder for examples.jsonl and metrics.json; for a run, unset is "
         "RUN/evaluation-NAME after the data file's name.",
     )
-    parser.add_argument("--max_tokens", type=int, default=512, help="Longer rows are left out.")
+    parser.add_argument(
+        "--max_tokens",
+        type=int | None,
+        help="Longer rows are left out; unset for the run's own limit, or 512.",
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="Rows decoded together.")
     parser.add_argument("--limit", type=int | None, help="Only the first so many rows.")
     parser.add_argument(
@@ -37,7 +41,8 @@ def build_parser() -> Parser:
 def run(argv: list[str]) -> int:
     """Parse, decode, score, and show the metrics."""
     options = build_parser().parse_args(argv)
-    if options.batch_size < 1 or options.max_tokens < 1 or (options.limit or 1) < 1:
+    numbers = (options.batch_size, options.max_tokens, options.limit)
+    if any(number is not None and number < 1 for number in numbers):
         raise UserError("batch_size, max_tokens and limit must be at least 1")
     from rich.console import Console
     from rich.progress import Progress
@@ -46,7 +51,7 @@ def run(argv: list[str]) -> int:
     from semtube.study.evaluate import evaluate_model
 
     console = Console()
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("decoding", total=None)
         metrics, folder = evaluate_model(
             options.model,
@@ -60,7 +65,6 @@ def run(argv: list[str]) -> int:
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     console.print(metrics_table(metrics, f"{options.model} on {options.data}"))
-    console.print(
-        f"Every answer is in {folder}/examples.jsonl, the table in {folder}/metrics.json."
-    )
+    text = f"Every answer is in {folder}/examples.jsonl, the table in {folder}/metrics.json."
+    console.print(text, markup=False, soft_wrap=True)
     return 0

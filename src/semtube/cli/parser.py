@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -61,8 +61,3 @@ class Parser(ArgumentParser):
         """Names as a YAML file has them: dotted, and the last part alone for nested groups."""
         names = [name.removeprefix("--") for name in self._option_names()]
         return [*names, *(name.rsplit(".", 1)[1] for name in names if "." in name)]
-
-
-def plain(value: Any) -> Any:
-    """A parsed namespace as plain dicts."""
-    return value.as_dict() if hasattr(value, "as_dict") else value

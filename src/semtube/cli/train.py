@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
-from semtube.cli.parser import Parser, plain
+from semtube.cli.parser import Parser
 from semtube.config import RunConfig
 from semtube.errors import UserError
 from semtube.run_folder import RunFolder
@@ -26,7 +27,7 @@ def build_parser() -> Parser:
         "--resume",
         type=str | None,
         metavar="FOLDER",
-        help="Go on with an interrupted run; takes no other option.",
+        help="Go on with an interrupted run; takes no option but trust_remote_code.",
     )
     parser.add_class_arguments(RunConfig, as_group=False)
     return parser
@@ -45,31 +46,36 @@ def run(argv: list[str]) -> int:
         with RunProgress(console, log_every=config.log_every) as progress:
             result = execute(config, resume=resume, listener=progress.listener())
     except Interrupted as stop:
-        console.print(f"{stop}; go on with:\n  semtube train --resume {config.output}")
+        where = shlex.quote(config.output)
+        text = f"{stop}; go on with:\n  semtube train --resume {where}"
+        console.print(text, markup=False, soft_wrap=True)
         return 130
     if result["metrics"]:
         console.print(metrics_table(result["metrics"], f"{config.output}: {config.test}"))
     console.print(
         f"Done: {result['num_steps']:,} steps in {result['training_seconds']:.0f} s. "
-        f"Model in {config.output}/model, numbers in {config.output}/result.json."
+        f"Model in {config.output}/model, numbers in {config.output}/result.json.",
+        markup=False,
+        soft_wrap=True,
     )
     return 0
 
 
 def _read(argv: list[str]) -> tuple[RunConfig, bool]:
-    if any(word == "--resume" or word.startswith("--resume=") for word in argv):
-        words = " ".join(argv).replace("--resume=", "--resume ").split(" ", 1)
-        if words[0] != "--resume" or len(argv) > 2:
-            raise UserError("--resume takes a run's folder and no other option")
-        if len(words) < 2:
+    only = "--resume takes a run's folder and no option but trust_remote_code"
+    match [part for word in argv for part in word.split("=", 1)]:
+        case ["--resume"]:
             raise UserError("--resume needs the folder of the run to go on with")
-        folder = RunFolder(words[1])
-        fields = folder.read_config()
-        fields["output"] = str(Path(words[1]))
-        return RunConfig.from_dict(fields), True
-    parser = build_parser()
-    namespace = parser.parse_args(argv)
-    fields = plain(namespace)
+        case ["--resume", path, *rest]:
+            if rest not in ([], ["--trust_remote_code", "true"]):
+                raise UserError(only)
+            fields = RunFolder(path).read_config()
+            # A stored run may come from somebody else: its code is trusted anew or not at all.
+            fields |= {"output": str(Path(path)), "trust_remote_code": bool(rest)}
+            return RunConfig.from_dict(fields), True
+        case words if "--resume" in words:
+            raise UserError(only)
+    fields = build_parser().parse_args(argv).as_dict()
     for name in ("config", "resume"):
         fields.pop(name, None)
     return RunConfig.from_dict(fields), False

@@ -8,6 +8,7 @@ the tokenizer's offsets. No model family needs a constant of its own.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ class Rendered:
         answer: text of the last answer.
         prompt: text before the last answer, template included.
         source: file and line.
+        digest: of the example, the same for every model.
         split_at_answer: the tokenizer merges the end of the prompt with the start of the answer,
             so the two were tokenized apart, as generation will see them.
     """
@@ -52,12 +54,12 @@ class Rendered:
     answer: str
     prompt: str
     source: str
+    digest: str
     split_at_answer: bool
 
-    @property
-    def num_content_tokens(self) -> int:
-        """Tokens of prompt and answer text, those of the default trajectory."""
-        return sum(role in (PROMPT, ANSWER) for role in self.roles)
+    def num_tokens_of(self, roles: Sequence[int]) -> int:
+        """Tokens with one of these roles."""
+        return sum(role in roles for role in self.roles)
 
 
 class Renderer:
@@ -108,25 +110,13 @@ class Renderer:
             self._check_unchanged(example, text)
         answer_start = spans[-1][0]
         ids, offsets, num_prompt_tokens, apart = self._tokenize(text, answer_start)
-        for start, stop in spans:
-            for token, (left, right) in zip(ids, offsets, strict=True):
-                if left < start < right <= stop and token in self._special_ids:
-                    raise UserError(
-                        f"{example.source}: the special token "
-                        f"{self.tokenizer.convert_ids_to_tokens(token)!r} swallows the spaces that "
-                        "a message begins with: strip them"
-                    )
+        self._check_boundaries(ids, offsets, spans, example.source)
         roles = _token_roles(offsets, spans, [_ROLE_OF[m.role] for m in example.messages])
         if ANSWER not in roles[num_prompt_tokens:]:
             raise UserError(f"{example.source}: the answer gives no token")
         if example.kind != "chat":
-            starts_itself = ids[: len(self._prefix_ids)] == self._prefix_ids
-            prefix = [] if starts_itself else self._prefix_ids
-            eos = self.tokenizer.eos_token_id
-            end = [] if eos is None else [eos]
-            ids = prefix + ids + end
-            roles = [TEMPLATE] * len(prefix) + roles + [TEMPLATE] * len(end)
-            num_prompt_tokens += len(prefix)
+            ids, roles, added = self._frame(ids, roles)
+            num_prompt_tokens += added
         return Rendered(
             input_ids=ids,
             roles=roles,
@@ -135,8 +125,18 @@ class Renderer:
             answer=example.answer,
             prompt=text[:answer_start],
             source=example.source,
+            digest=example.digest(),
             split_at_answer=apart,
         )
+
+    def _frame(self, ids: list[int], roles: list[int]) -> tuple[list[int], list[int], int]:
+        """Start and end tokens around a text without a template; also how many stand in front."""
+        prefix, eos = self._prefix_ids, self.tokenizer.eos_token_id
+        end = [] if eos is None else [eos]
+        if prefix and ids[: len(prefix)] == prefix:  # the text brings its own
+            return ids + end, [TEMPLATE] * len(prefix) + roles[len(prefix) :] + [TEMPLATE], 0
+        around = [TEMPLATE] * len(prefix) + roles + [TEMPLATE] * len(end)
+        return prefix + ids + end, around, len(prefix)
 
     def _pieces_for(self, example: Example) -> list[str]:
         """The fixed text before, between and after the turns."""
@@ -217,12 +217,33 @@ class Renderer:
                 return ids[len(mark_ids) :], cut
         raise UserError(f"the tokenizer merges {text[:20]!r} with whatever stands before it")
 
+    def _check_boundaries(
+        self,
+        ids: list[int],
+        offsets: list[tuple[int, int]],
+        spans: list[tuple[int, int]],
+        source: str,
+    ) -> None:
+        """Some special tokens take the spaces around them, and with them the start of a text."""
+        for token, (left, right) in zip(ids, offsets, strict=True):
+            if token in self._special_ids and any(
+                left < start < right <= stop for start, stop in spans
+            ):
+                raise UserError(
+                    f"{source}: the special token "
+                    f"{self.tokenizer.convert_ids_to_tokens(token)!r} swallows the spaces that a "
+                    "message begins with: strip them"
+                )
+
     def _targets(self, ids: list[int], roles: list[int], source: str) -> list[int]:
         targets = [role == ANSWER or self.labels == "full" for role in roles]
-        for end in (i for i, role in enumerate(roles) if role == ANSWER):
-            if end + 1 < len(roles) and roles[end + 1] == ANSWER:
-                continue
-            stop = self._stop_after(ids, roles, end)
+        ends = [
+            i
+            for i, role in enumerate(roles)
+            if role == ANSWER and (i + 1 == len(roles) or roles[i + 1] != ANSWER)
+        ]
+        for end in reversed(ends):
+            stop = self._stop_after(ids, roles, end, is_last=end == ends[-1])
             if stop is None and self.train_stop:
                 raise UserError(
                     f"{source}: no stop token follows the answer, so the model cannot learn to "
@@ -231,16 +252,20 @@ class Renderer:
             # What stands between the answer and its stop token must be generated too.
             targets[end + 1 : (stop or end) + 1] = [True] * ((stop or end) - end)
         for i, token in enumerate(ids):
+            # In a text it would forge a turn, or an end.
+            if roles[i] != TEMPLATE and token in self._special_ids | self.stop_ids:
+                kind = "stop token" if token in self.stop_ids else "special token"
+                raise UserError(
+                    f"{source}: the text holds the {kind} "
+                    f"{self.tokenizer.convert_ids_to_tokens(token)!r}: take it out"
+                )
             if token in self.stop_ids:
-                if roles[i] != TEMPLATE:
-                    raise UserError(
-                        f"{source}: the text holds the stop token "
-                        f"{self.tokenizer.convert_ids_to_tokens(token)!r}: take it out"
-                    )
                 targets[i] = targets[i] and self.train_stop
         return [token if target else IGNORED for token, target in zip(ids, targets, strict=True)]
 
-    def _stop_after(self, ids: list[int], roles: list[int], end: int) -> int | None:
+    def _stop_after(
+        self, ids: list[int], roles: list[int], end: int, *, is_last: bool
+    ) -> int | None:
         """Index of the stop token behind an answer's last token, before the next turn's text."""
         tail = []
         for i in range(end + 1, len(ids)):
@@ -248,7 +273,7 @@ class Renderer:
                 break
             tail.append(i)
         known = next((i for i in tail if ids[i] in self.stop_ids), None)
-        if known is not None:
+        if known is not None or not is_last:
             return known
         # The template ends its turns with a special token that the model's settings do not list.
         special = next((i for i in tail if ids[i] in self._special_ids), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,17 +24,15 @@ class TokenRows:
 
     Args:
         rows: in the order of the examples.
-        kept: index of each row's example.
         too_long: sources of the rows over the limit, which are left out.
-        num_short: rows with fewer than three tokens of text: they train, but have no triplet.
+        num_short: rows with fewer than three trajectory tokens: they train, but have no triplet.
         num_split: rows whose tokenizer merges prompt and answer, tokenized apart.
     """
 
     rows: list[Rendered]
-    kept: list[int]
-    too_long: list[str] = field(default_factory=list)
-    num_short: int = 0
-    num_split: int = 0
+    too_long: list[str]
+    num_short: int
+    num_split: int
 
     def notes(self) -> list[str]:
         """What a user should know, a sentence each; empty when there is nothing."""
@@ -43,7 +41,9 @@ class TokenRows:
             named = ", ".join(self.too_long[:5]) + (", ..." if len(self.too_long) > 5 else "")
             notes.append(f"{len(self.too_long):,} rows are over max_tokens and left out: {named}")
         if self.num_short:
-            notes.append(f"{self.num_short:,} rows have fewer than 3 tokens of text: no triplet")
+            notes.append(
+                f"{self.num_short:,} rows have fewer than 3 trajectory tokens and so no triplet"
+            )
         if self.num_split:
             notes.append(
                 f"{self.num_split:,} rows: the tokenizer merges the end of the prompt with the "
@@ -52,28 +52,38 @@ class TokenRows:
         return notes
 
 
-def tokenize_rows(examples: Sequence[Example], renderer: Renderer, max_tokens: int) -> TokenRows:
+def tokenize_rows(
+    examples: Sequence[Example],
+    renderer: Renderer,
+    max_tokens: int,
+    *,
+    content_roles: Sequence[int] = (PROMPT, ANSWER),
+) -> TokenRows:
     """Render every example.
+
+    Args:
+        content_roles: which tokens form the trajectory.
 
     Raises:
         UserError: a row cannot be rendered, or none fits into max_tokens.
     """
-    tokens = TokenRows(rows=[], kept=[])
-    too_long, short, split = [], 0, 0
-    for index, example in enumerate(examples):
+    rows, too_long = [], []
+    for example in examples:
         row = renderer.render(example)
         if len(row.input_ids) > max_tokens:
             too_long.append(f"{row.source} ({len(row.input_ids)} tokens)")
-            continue
-        tokens.rows.append(row)
-        tokens.kept.append(index)
-        short += row.num_content_tokens < 3
-        split += row.split_at_answer
-    if not tokens.rows:
+        else:
+            rows.append(row)
+    if not rows:
         raise UserError(
             f"no row fits into max_tokens={max_tokens}: the first is {too_long[0]}; raise it"
         )
-    return TokenRows(tokens.rows, tokens.kept, too_long, short, split)
+    return TokenRows(
+        rows,
+        too_long,
+        num_short=sum(row.num_tokens_of(content_roles) < 3 for row in rows),
+        num_split=sum(row.split_at_answer for row in rows),
+    )
 
 
 class Collator:

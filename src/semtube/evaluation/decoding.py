@@ -47,13 +47,26 @@ def decode_greedily(
         prompts: token ids of each prompt.
         stop_ids: tokens at which an answer ends.
         pad_id: fills the padding; it is masked, so any id serves.
-        max_new_tokens: an answer without a stop token by then has not stopped.
+        max_new_tokens: an answer without a stop token by then has not stopped. Less, and for all
+            prompts alike, where the longest would outgrow the model's context.
         batch_size: prompts decoded together.
         on_progress: told the number of prompts done after each batch.
 
     Returns:
         In the order of the prompts.
+
+    Raises:
+        UserError: a prompt fills the model's context.
     """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and prompts:
+        longest = max(map(len, prompts))
+        max_new_tokens = min(max_new_tokens, positions - longest)
+        if max_new_tokens < 1:
+            raise UserError(
+                f"a prompt has {longest} tokens and the model takes {positions}: leave such rows "
+                f"out with max_tokens below {positions}"
+            )
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     decoded: dict[int, Decoded] = {}
     device = next(model.parameters()).device
@@ -64,18 +77,10 @@ def decode_greedily(
         eos_token_id=sorted(stop_ids),
         pad_token_id=pad_id,
     )
-    positions = getattr(model.config, "max_position_embeddings", None)
     with evaluating(model), _generating_with(model, config), torch.no_grad():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             width = max(len(prompts[i]) for i in chosen)
-            if positions is not None:
-                config.max_new_tokens = min(max_new_tokens, positions - width)
-                if config.max_new_tokens < 1:
-                    raise UserError(
-                        f"a prompt has {width} tokens and the model takes {positions}: leave such "
-                        f"rows out with max_tokens below {positions}"
-                    )
             ids = torch.tensor([[pad_id] * (width - len(prompts[i])) + prompts[i] for i in chosen])
             mask = torch.tensor(
                 [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen]

@@ -36,6 +36,7 @@ def held_out_losses(
     """
     collate = Collator(pad_id, with_roles=True)
     device = next(model.parameters()).device
+    rows = sorted(rows, key=lambda row: len(row.input_ids))
     sums, counts, tubes = [], [], []
     states: list[Tensor] = []
     hook = find_decoder(model).register_forward_hook(

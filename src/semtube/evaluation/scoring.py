@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,8 +31,8 @@ def score_rows(
 ) -> list[dict[str, Any]]:
     """One record per row: `id`, `source`, `prompt`, `gold`, `prediction`, the scores, its length.
 
-    `id` is the sha256 of prompt and gold, by which runs are paired. Special tokens that the model
-    writes stay in the prediction and make it wrong.
+    `id` is the example's digest, by which runs are paired, also runs of different models. Special
+    tokens that the model writes stay in the prediction and make it wrong.
     """
     decoded = decode_greedily(
         model,
@@ -51,7 +50,7 @@ def score_rows(
         )
         records.append(
             {
-                "id": hashlib.sha256(f"{row.prompt}\0{row.answer}".encode()).hexdigest(),
+                "id": row.digest,
                 "source": row.source,
                 "prompt": row.prompt,
                 "gold": row.answer,

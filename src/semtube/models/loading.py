@@ -86,7 +86,7 @@ def _load_adapters(folder: Path, *, trust_remote_code: bool) -> Any:
     if not base:
         raise UserError(f"{str(folder)!r} holds adapters but does not name their base model")
     loaded = load_model(base, trust_remote_code=trust_remote_code)
-    return PeftModel.from_pretrained(loaded.model, str(folder))
+    return PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=True)
 
 
 def _source(name: str) -> tuple[str, dict[str, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from semtube.config import RunConfig
-from semtube.run_folder import RunFolder, read_json
+from semtube.errors import UserError
+from semtube.run_folder import RunFolder, read_json, write_json
 from semtube.study.generated import write_generated
 from semtube.study.run import RunListener, execute
 
@@ -58,24 +59,27 @@ def run_demo(
     """Do the runs that are not done yet; gives each one's number and result.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder holds something else, or a demo of another version.
         Interrupted: stopped; calling again goes on.
     """
-    data = folder / "data"
-    if not data.is_dir():
+    recipe = {"base": asdict(BASE), "num_pairs": NUM_PAIRS, "test_fraction": TEST_FRACTION}
+    stored = folder / "demo.json"
+    if not stored.is_file():
+        RunFolder(folder).check_free()
         write_generated(
-            data,
+            folder / "data",
             num_pairs=NUM_PAIRS,
             validation_fraction=0.0,
             test_fraction=TEST_FRACTION,
             seed=0,
         )
+        write_json(stored, recipe)
+    elif read_json(stored) != recipe:
+        raise UserError(f"{str(folder)!r} holds a demo of another version: choose another --output")
     for number, config in enumerate(demo_configs(folder)):
         run = RunFolder(config.output)
         if run.is_done:
             yield number, read_json(run.result)
             continue
-        yield (
-            number,
-            execute(config, resume=run.config.is_file(), listener=listener_of(number, config)),
-        )
+        result = execute(config, resume=run.config.is_file(), listener=listener_of(number, config))
+        yield number, result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from semtube.data.regex_grammar import chat_row, generate_pairs, split_by_regex
@@ -36,11 +37,13 @@ def write_generated(
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    folder.mkdir(parents=True, exist_ok=True)
+    part_folder = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part_folder.mkdir(parents=True)
     sizes = {}
     for name in ("train", "validation", "test"):
         part = getattr(splits, name)
         if part:
-            write_jsonl(folder / f"{name}.jsonl", (chat_row(pair) for pair in part))
+            write_jsonl(part_folder / f"{name}.jsonl", (chat_row(pair) for pair in part))
             sizes[name] = len(part)
+    part_folder.rename(folder)  # all three files or none
     return sizes

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from semtube.config import RunConfig
 from semtube.data.examples import Example, read_examples
-from semtube.data.fractions import fingerprint, nested_fraction, num_duplicates, overlap
+from semtube.data.fractions import (
+    Overlap,
+    fingerprint,
+    nested_fraction,
+    num_duplicates,
+    overlap,
+)
 from semtube.data.rendering import Renderer
 from semtube.data.tokens import TokenRows, TokenView, tokenize_rows, view_tokens
 from semtube.errors import UserError
+from semtube.evaluation.held_out import held_out_losses
 from semtube.models.adapters import add_lora
 from semtube.models.loading import LoadedModel, load_model
 from semtube.objectives.trajectories import CONTENT_ROLES
-from semtube.run_folder import RunFolder, write_json, write_jsonl
+from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
 from semtube.seeding import stream_seed
 from semtube.study.environment import describe_environment
 from semtube.study.evaluate import evaluate_rows
@@ -81,28 +90,54 @@ def execute(
     Raises:
         UserError: bad settings, data or model (nothing is written then); a diverged loss or a
             full disk (`failure.json` then says so, and the run can be resumed).
-        Interrupted: ended by Ctrl-C or TERM with a checkpoint to resume from.
+        Interrupted: ended by Ctrl-C or TERM; what was saved is there to resume from.
     """
     listener = listener or RunListener()
     config.check()
     config = config.resolved()
+    config = replace(config, precision="bf16" if use_bf16(config) else "fp32")
     folder = RunFolder(config.output)
     if not resume:
         folder.check_free()
     elif folder.is_done:
         raise UserError(f"{config.output!r} is finished: its result.json is there")
     prepared = prepare(config, listener)
+    prints = prepared.data.fingerprints
+    identity = {"id": config.identity(prints), "fingerprints": prints}
     if not resume:
-        folder.begin(asdict(config))
+        folder.begin(asdict(config), identity)
+    elif read_json(folder.identity) != identity:
+        raise UserError(
+            f"{config.output!r} was begun with other data or settings than there are now: begin a "
+            "new run"
+        )
     folder.failure.unlink(missing_ok=True)
-    write_json(folder.environment, describe_environment())
+    folder.add_environment(describe_environment())
     try:
         return _train_and_test(config, folder, prepared, resume=resume, listener=listener)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped") from None
     except Interrupted:
         raise
     except Exception as error:
-        write_json(folder.failure, {"error": str(error), "kind": type(error).__name__})
-        raise
+        failure = _as_user_error(error, folder)
+        with contextlib.suppress(OSError):  # the disk may be full
+            write_json(folder.failure, {"error": str(failure), "kind": type(error).__name__})
+        raise failure from error
+
+
+def _as_user_error(error: Exception, folder: RunFolder) -> Exception:
+    """A full disk in its several disguises as one sentence; any other error as it is."""
+    is_full = shutil.disk_usage(folder.path).free < 50_000_000
+    if isinstance(error, OSError | SafetensorError) or (
+        is_full and isinstance(error, RuntimeError)
+    ):
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        return UserError(
+            f"output {str(folder.path)!r} cannot be written ({reason}); the last whole checkpoint "
+            f"is kept: make room, then semtube train --resume {shlex.quote(str(folder.path))}"
+        )
+    return error
 
 
 def prepare(config: RunConfig, listener: RunListener) -> Prepared:
@@ -118,7 +153,8 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
     transformers_logging.disable_progress_bar()
     data = read_data(config)
     report_data(data, listener.say)
-    texts = (message.content for example in data.train for message in example.messages)
+    # A preset's tokenizer sees the rows of its fraction and no others.
+    texts = (message.content for example in data.chosen for message in example.messages)
     loaded = load_model(
         config.model,
         texts=texts,
@@ -129,15 +165,20 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
         model = add_lora(
             loaded.model, config.lora, stream_seed(config.seed, "init"), base=config.model
         )
-        loaded = dataclasses.replace(loaded, model=model)
-    check_trainable(config, loaded.model)
+        loaded = replace(loaded, model=model)
+    check_trainable(config, loaded.model, len(data.chosen))
     renderer = Renderer(
         loaded.tokenizer, loaded.stop_ids, labels=config.labels, train_stop=config.train_stop
     )
     tokens = {}
     for name in ("train", "validation", "test"):
         if examples := data.chosen if name == "train" else getattr(data, name):
-            tokens[name] = tokenize_rows(examples, renderer, config.max_tokens)
+            tokens[name] = tokenize_rows(
+                examples,
+                renderer,
+                config.max_tokens,
+                content_roles=CONTENT_ROLES[config.tube.content],
+            )
             for note in tokens[name].notes():
                 listener.say(f"{name}: {note}")
     first = tokens["train"].rows[0]
@@ -158,9 +199,9 @@ def _train_and_test(
         folder,
         prepared.loaded,
         tokens["train"].rows,
-        tokens["validation"].rows if "validation" in tokens else [],
         resume=resume,
         on_progress=listener.on_step,
+        validate=_validator(config, prepared) if "validation" in tokens else None,
     )
     if outcome.interrupted:
         raise Interrupted(f"stopped after step {outcome.num_steps:,}")
@@ -171,7 +212,11 @@ def _train_and_test(
     if "test" in tokens:
         listener.on_decode_start(len(tokens["test"].rows))
         records, metrics = evaluate_rows(
-            prepared.loaded, tokens["test"].rows, stop_ids, on_progress=listener.on_decoded
+            prepared.loaded,
+            tokens["test"].rows,
+            stop_ids,
+            batch_size=config.micro_batch_size or config.batch_size,
+            on_progress=listener.on_decoded,
         )
         write_jsonl(folder.examples, records)
     result = _result(config, prepared, outcome, training_seconds, metrics)
@@ -179,6 +224,23 @@ def _train_and_test(
     # What is done needs no checkpoint; the final model stays.
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return result
+
+
+def _validator(config: RunConfig, prepared: Prepared) -> Callable[[], float]:
+    loaded, rows = prepared.loaded, prepared.tokens["validation"].rows
+
+    def validate() -> float:
+        losses = held_out_losses(
+            loaded.model,
+            rows,
+            pad_id=loaded.tokenizer.pad_token_id,
+            batch_size=config.micro_batch_size or config.batch_size,
+        )
+        mean = losses["loss"]["mean"]
+        assert mean is not None, "every row has a supervised token"
+        return mean
+
+    return validate
 
 
 def _result(
@@ -198,7 +260,8 @@ def _result(
         "num_steps": outcome.num_steps,
         "num_parameters": sum(p.numel() for p in parameters),
         "num_trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "precision": "bf16" if use_bf16(config) else "fp32",
+        "precision": config.precision,
+        "overlap": [asdict(shared) for shared in split_overlaps(prepared.data)],
         "fingerprints": prepared.data.fingerprints,
         "num_too_long": {name: len(part.too_long) for name, part in prepared.tokens.items()},
         # Of this process: a resumed run counts from its checkpoint.
@@ -218,6 +281,17 @@ def read_data(config: RunConfig) -> RunData:
     return RunData(everything, chosen, validation, test, prints)
 
 
+def split_overlaps(data: RunData) -> list[Overlap]:
+    """What every split shares with those before it."""
+    parts = [("train", data.chosen), ("validation", data.validation), ("test", data.test)]
+    present = [(name, part) for name, part in parts if part]
+    return [
+        overlap(name, part, other, others)
+        for place, (name, part) in enumerate(present)
+        for other, others in present[:place]
+    ]
+
+
 def report_data(data: RunData, say: Callable[[str], None]) -> None:
     """Sizes, duplicates, and what the splits share."""
     say(
@@ -225,11 +299,8 @@ def report_data(data: RunData, say: Callable[[str], None]) -> None:
         f"fingerprint {data.fingerprints['train'][:12]}; "
         f"{num_duplicates(data.chosen):,} repeat an earlier row"
     )
-    for name, part in (("validation", data.validation), ("test", data.test)):
-        if part:
-            say(overlap(name, part, "train", data.chosen).sentence())
-    if data.validation and data.test:
-        say(overlap("test", data.test, "validation", data.validation).sentence())
+    for shared in split_overlaps(data):
+        say(shared.sentence())
 
 
 def save_model(loaded: LoadedModel, stop_ids: frozenset[int], folder: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,7 +12,15 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations import get_reporting_integration_callbacks
 
 from semtube.config import RunConfig
 from semtube.data.rendering import Rendered
@@ -63,51 +72,72 @@ def train(
     folder: RunFolder,
     loaded: LoadedModel,
     rows: Sequence[Rendered],
-    validation_rows: Sequence[Rendered],
     *,
     resume: bool,
     on_progress: Callable[[dict[str, Any]], None],
+    validate: Callable[[], float] | None,
 ) -> TrainingOutcome:
     """Train `loaded.model` in place and keep `metrics.jsonl` and the newest checkpoint.
 
     Both arms of a comparison take this path: same data order, steps, targets and gradient scale.
 
+    Args:
+        validate: measures the validation loss at every checkpoint.
+
     Raises:
-        UserError: the loss or the gradient is no longer finite, or the disk is full.
+        UserError: the loss or the gradient is no longer finite.
+        OSError: the disk is full; the last whole checkpoint is kept.
     """
     num_steps = num_training_steps(config, len(rows))
     objective = build_objective(config)
-    checkpoint = _newest_checkpoint(folder.checkpoints) if resume else None
+    checkpoint = newest_checkpoint(folder.checkpoints) if resume else None
     monitor = TrainingMonitor(folder, rows, on_progress)
     trainer = Trainer(
         model=loaded.model,
-        args=_arguments(config, folder, num_steps, validation=bool(validation_rows)),
+        args=training_arguments(config, num_steps),
         data_collator=Collator(loaded.tokenizer.pad_token_id, with_roles=objective is not None),
         train_dataset=_Numbered(rows),
-        eval_dataset=_Numbered(validation_rows) if validation_rows else None,
         processing_class=loaded.tokenizer,
         callbacks=[monitor],
     )
     trainer.remove_callback(PrinterCallback)  # the listener shows the log
+    if validate is not None:
+        trainer.add_callback(_Validation(trainer, validate))
+    if checkpoint is not None and checkpoint.step >= num_steps:
+        # Stopped between the last step and the result: nothing is left to train.
+        trainer._load_from_checkpoint(str(checkpoint.path))
+        return TrainingOutcome(num_steps, interrupted=False)
     with ExitStack() as stack:
         stack.enter_context(monitor.watching(loaded.model))
         stack.enter_context(monitor.ending_on_signals())
+        # Autocast is wrapped around the model's forward; what is measured later runs without it.
+        stack.callback(trainer.accelerator.unwrap_model, loaded.model, keep_fp32_wrapper=False)
         if objective is not None:
             attachment = stack.enter_context(
                 attach(loaded.model, objective, seed=stream_seed(config.seed, "spans"))
             )
             # First in line, so that trackers see the term too.
             trainer.callback_handler.callbacks.insert(0, TermCallback(attachment))
-        try:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        except OSError as error:
-            raise UserError(
-                f"output {str(folder.path)!r} cannot be written ({error.strerror or error}); the "
-                f"last whole checkpoint is kept: make room, then `semtube train --resume "
-                f"{folder.path}`"
-            ) from error
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     done = trainer.state.global_step
     return TrainingOutcome(done, monitor.interrupted and done < num_steps)
+
+
+class _Validation(TrainerCallback):
+    """Log the validation loss at every checkpoint, so that trackers see it too."""
+
+    def __init__(self, trainer: Trainer, validate: Callable[[], float]) -> None:
+        self._trainer = trainer
+        self._validate = validate
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if control.should_save and (
+            state.global_step % args.save_steps == 0 or state.global_step == state.max_steps
+        ):
+            self._trainer.log({"eval_loss": self._validate()})
+            control.should_log = True  # which a log resets; the step's own is still to come
 
 
 def num_training_steps(config: RunConfig, num_rows: int) -> int:
@@ -125,16 +155,18 @@ def use_bf16(config: RunConfig) -> bool:
     return config.precision == "bf16"
 
 
-def _arguments(
-    config: RunConfig, folder: RunFolder, num_steps: int, *, validation: bool
-) -> TrainingArguments:
+def training_arguments(config: RunConfig, num_steps: int) -> TrainingArguments:
+    """The Trainer's settings for this run.
+
+    Raises:
+        ValueError: an unknown tracker, or a precision that the device lacks.
+    """
     checkpoint_every = config.checkpoint_every or max(1, num_steps // 10)
     assert config.learning_rate is not None, "a run's settings are resolved before it trains"
     return TrainingArguments(
-        output_dir=str(folder.checkpoints),
+        output_dir=str(RunFolder(config.output).checkpoints),
         max_steps=num_steps,
         per_device_train_batch_size=config.batch_size // config.accumulation_steps,
-        per_device_eval_batch_size=config.batch_size // config.accumulation_steps,
         gradient_accumulation_steps=config.accumulation_steps,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
@@ -144,6 +176,7 @@ def _arguments(
         warmup_steps=round(config.warmup_fraction * num_steps),
         max_grad_norm=config.max_grad_norm,
         bf16=use_bf16(config),
+        use_cpu=not torch.cuda.is_available(),
         seed=stream_seed(config.seed, "dropout"),
         data_seed=stream_seed(config.seed, "order"),
         # Every step, so that a run stopped anywhere and resumed has the metrics of an unbroken one.
@@ -153,41 +186,62 @@ def _arguments(
         save_strategy="steps",
         save_steps=checkpoint_every,
         save_total_limit=1,
-        eval_strategy="steps" if validation else "no",
-        eval_steps=checkpoint_every if validation else None,
-        prediction_loss_only=True,
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=config.report_to or "none",
-        run_name=folder.path.name,
+        run_name=Path(config.output).name,
         disable_tqdm=True,
     )
 
 
-def _newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint (its state is written last); half-written ones are removed."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint and its step."""
+
+    path: Path
+    step: int
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that was written to its end; half-written ones are removed."""
     whole = []
     for path in folder.glob("checkpoint-*"):
-        if (path / "trainer_state.json").is_file():
-            whole.append(path)
-        else:
+        try:  # the Trainer writes its state last
+            state = json.loads((path / "trainer_state.json").read_text())
+            whole.append(Checkpoint(path, state["global_step"]))
+        except (OSError, ValueError):
             shutil.rmtree(path)
-    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    return max(whole, key=lambda checkpoint: checkpoint.step, default=None)
 
 
-def check_trainable(config: RunConfig, model: Any) -> None:
+def check_trainable(config: RunConfig, model: Any, num_rows: int) -> None:
     """Find out before anything is written whether this model can be trained as configured.
 
-    A checkpoint holds weights and two moments of what is trained; one is whole while the next is
-    written, and the final weights come on top.
-
     Raises:
-        UserError: the objective's layer does not exist, or the disk is too full.
+        UserError: no parameter to train, an objective's layer that does not exist, rows longer
+            than the model's context, an unknown tracker, or a disk that is too full.
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"model {config.model!r} has no parameter to train")
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and config.max_tokens > positions:
+        raise UserError(f"max_tokens is {config.max_tokens}: the model takes at most {positions}")
     objective = build_objective(config)
     if objective is not None:
         find_state_module(model, find_decoder(model), objective.layer)
+    try:
+        training_arguments(config, num_training_steps(config, num_rows))
+        for tracker in get_reporting_integration_callbacks(config.report_to):
+            tracker()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"report_to or precision: {str(error).splitlines()[0]}") from error
+    _check_disk(config, model)
+
+
+def _check_disk(config: RunConfig, model: Any) -> None:
+    """A checkpoint holds weights and two moments of what is trained; one is whole while the next
+    is written, and the final weights come on top."""
     folder = Path(config.output).absolute()
     place = next(path for path in (folder, *folder.parents) if path.exists())
     all_bytes = sum(p.numel() * p.element_size() for p in model.parameters())

@@ -125,7 +125,7 @@ class TrainingMonitor(TrainerCallback):
         what = "the gradient" if loss_is_finite else "the loss"
         raise UserError(
             f"step {step}: {what} is not finite in the batch of rows {named}; the last checkpoint "
-            "is kept: look at those rows, or lower the learning rate"
+            "is kept: look at those rows, or begin a new run with a lower learning rate"
         )
 
     def on_step_end(
