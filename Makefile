@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 CONSTRAINTS := constraints/cpu.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # On a busy machine idle OpenMP threads would otherwise spin.
@@ -19,19 +20,23 @@ help:  ## Show the targets.
 $(READY): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	$(PIP) install --quiet torch -c $(CONSTRAINTS)
-	$(PIP) install --quiet --editable '.[dev]' -c $(CONSTRAINTS)
+	$(PIP) install --quiet --editable '.[all]' -c $(CONSTRAINTS)
 	touch $(READY)
+
+$(READY_DEV): $(READY)
+	$(PIP) install --quiet --editable '.[dev]' -c $(CONSTRAINTS)
+	touch $(READY_DEV)
 
 demo: $(READY)  ## Compare both arms on generated data; no download, a few minutes.
 	$(BIN)/semtube demo
 
-test: $(READY)  ## Run the tests.
+test: $(READY_DEV)  ## Run the tests.
 	$(BIN)/python -m pytest
 
-test-slow: $(READY)  ## Run the tests that train for minutes.
+test-slow: $(READY_DEV)  ## Run the tests that train for minutes.
 	$(BIN)/python -m pytest -m slow
 
-check: $(READY)  ## Format, lint and types.
+check: $(READY_DEV)  ## Format, lint and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyrefly check

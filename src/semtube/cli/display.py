@@ -188,7 +188,16 @@ class GridProgress:
         def on_decoded(num_done: int) -> None:
             self._progress.update(task, status=f"decoded {num_done} test rows")
 
-        return RunListener(on_step=on_step, on_decoded=on_decoded)
+        if number > 0:  # every run has the same rows: what is to be said of them is said once
+            return RunListener(on_step=on_step, on_decoded=on_decoded)
+        return RunListener(
+            say=lambda sentence: self._progress.console.print(
+                sentence, soft_wrap=True, highlight=False, markup=False
+            ),
+            show_tokens=lambda source, tokens: show_tokens(self._progress.console, source, tokens),
+            on_step=on_step,
+            on_decoded=on_decoded,
+        )
 
     def finish(self, number: int, result: dict[str, Any]) -> None:
         """Show a run's result."""

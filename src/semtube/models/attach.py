@@ -71,8 +71,10 @@ class Attachment:
     """A live connection between a model and an objective; made by `attach`.
 
     Attributes:
-        step: optimizer steps so far. Set it when a run resumes, so that draws go on as they would
-            have (`semtube.training.callback.TermCallback` does this in a Hugging Face Trainer).
+        step: steps so far of torch optimizers that hold the model's parameters; each draws anew.
+            Set it when a run resumes, so that draws go on as they would have
+            (`semtube.training.callback.TermCallback` does this in a Hugging Face Trainer), and at
+            every step where an optimizer of another kind keeps flat copies of the parameters.
     """
 
     def __init__(
@@ -105,7 +107,9 @@ class Attachment:
         self._ever_arrived = False
         self._warned = False
         self._sums: Tensor | None = None
-        self._owned: dict[int, bool] = {}
+        self._owned: weakref.WeakKeyDictionary[Optimizer, tuple[int, bool]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._stepped: set[int] = set()
         after_step = register_optimizer_step_post_hook(_weakly(self._after_step))
         weakref.finalize(model, after_step.remove)
@@ -263,14 +267,20 @@ class Attachment:
     # Checks.
 
     def _owns(self, optimizer: Optimizer) -> bool:
-        if id(optimizer) not in self._owned:
+        num_groups = len(optimizer.param_groups)
+        known = self._owned.get(optimizer)
+        if known is None or known[0] != num_groups:
             ours = {id(parameter) for parameter in self.model.parameters()}
-            self._owned[id(optimizer)] = any(
-                id(parameter) in ours
-                for group in optimizer.param_groups
-                for parameter in group["params"]
+            known = (
+                num_groups,
+                any(
+                    id(parameter) in ours
+                    for group in optimizer.param_groups
+                    for parameter in group["params"]
+                ),
             )
-        return self._owned[id(optimizer)]
+            self._owned[optimizer] = known
+        return known[1]
 
     def _recomputed(self, forward: _Forward) -> _Forward:
         """Which forward pass a checkpointed layer is recomputed for: its node has just arrived."""

@@ -184,7 +184,9 @@ def _cells(row: SummaryRow) -> tuple[str, ...]:
 
 def _mean_and_deviation(arm: ArmSummary) -> str:
     mean = f"{100 * arm.exact_match:.1f}"
-    return mean if arm.deviation is None else f"{mean} ± {100 * arm.deviation:.1f}"
+    if arm.deviation is not None:
+        mean += f" ± {100 * arm.deviation:.1f}"
+    return f"{mean} [{100 * arm.interval.low:.1f}, {100 * arm.interval.high:.1f}]"
 
 
 def notes(rows: Sequence[SummaryRow]) -> list[str]:
@@ -192,7 +194,8 @@ def notes(rows: Sequence[SummaryRow]) -> list[str]:
     lines = ", ".join(f"{value:g} {name}" for value, name in TUBE_LOSS_LINES.items())
     found = [
         "ntp: next-token loss alone; tube: next-token loss and the tube term. "
-        "Exact match: share of test rows answered exactly, mean ± deviation between seeds.",
+        "Exact match: share of test rows answered exactly, mean ± deviation between seeds "
+        "[95 % interval].",
         f"Tube loss on held-out text, mean over seeds, beside its reference lines: {lines}.",
         *interval_notes(rows),
     ]
