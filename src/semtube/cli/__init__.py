@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import warnings
 
 from semtube.errors import UserError
 from semtube.version import __version__
@@ -29,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"semtube {__version__}")
         return 0
     command = argv[0]
+    # Libraries announce their next major versions to their developers, not to our users.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|accelerate")
     try:
         if command not in COMMANDS:
             raise UserError(_unknown_command(command))

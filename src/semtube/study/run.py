@@ -307,7 +307,9 @@ def save_model(loaded: LoadedModel, stop_ids: frozenset[int], folder: RunFolder)
     """Final weights (adapters alone under LoRA) and tokenizer, in a folder that appears whole."""
     part = folder.path / f".model.{os.getpid()}.part"
     loaded.model.generation_config.eos_token_id = sorted(stop_ids)
-    loaded.model.save_pretrained(part)
+    # Adapters leave the embeddings as they are; PEFT need not compare them with the base's.
+    only = {"save_embedding_layers": False} if hasattr(loaded.model, "peft_config") else {}
+    loaded.model.save_pretrained(part, **only)
     loaded.tokenizer.save_pretrained(part)
     if folder.model.exists():
         shutil.rmtree(folder.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -118,6 +119,9 @@ def train(
             )
             # First in line, so that trackers see the term too.
             trainer.callback_handler.callbacks.insert(0, TermCallback(attachment))
+        # PEFT looks for a config beside a GGUF base, to see whether embeddings grew: they do not.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Could not find a config file", module="peft")
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     done = trainer.state.global_step
     return TrainingOutcome(done, monitor.interrupted and done < num_steps)
