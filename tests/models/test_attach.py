@@ -262,7 +262,7 @@ def test_the_oracle_notices_a_planted_fault(monkeypatch, fault):
     if fault == "wrong_step":
         seed = 1
     else:
-        real = attach_module._Forward.weigh_by_loss
+        real = attach_module.ForwardPass.weigh_by_loss
 
         def weigh(self, grad):
             real(self, grad)
@@ -273,7 +273,7 @@ def test_the_oracle_notices_a_planted_fault(monkeypatch, fault):
             else:
                 self.share_N = self.share_N * self.batch.supervised().sum()
 
-        monkeypatch.setattr(attach_module._Forward, "weigh_by_loss", weigh)
+        monkeypatch.setattr(attach_module.ForwardPass, "weigh_by_loss", weigh)
     found = attached_gradient(model, TUBE, padded(batch), seed=seed)
     assert distance(expected, found) > 100 * TOLERANCE
 
@@ -496,13 +496,13 @@ def test_a_plain_loop_gives_one_result_however_the_step_is_split(rows, micro_bat
 
 
 def test_the_split_would_show_if_each_micro_batch_were_divided_by_its_own_tokens(monkeypatch):
-    real = attach_module._Forward.weigh_by_loss
+    real = attach_module.ForwardPass.weigh_by_loss
 
     def weigh(self, grad):
         self.batch.num_items = None
         real(self, grad)
 
-    monkeypatch.setattr(attach_module._Forward, "weigh_by_loss", weigh)
+    monkeypatch.setattr(attach_module.ForwardPass, "weigh_by_loss", weigh)
     assert moved(loop_weights(8), loop_weights(2)) > 100 * TOLERANCE
 
 

@@ -21,7 +21,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from semtube.errors import UserError
 from semtube.models.decoder import check_width, find_decoder, find_state_module, unwrap
+from semtube.models.forward_pass import AddGradient, ForwardPass
 from semtube.models.host_batch import HostBatch
+from semtube.models.host_output import field, loss_of, needs_grad, replace_states, states_of
 from semtube.objectives.term import Objective
 from semtube.objectives.trajectories import ROLES_KEY, Trajectories
 
@@ -99,8 +101,8 @@ class Attachment:
         if any(other.objective == objective for other in attached):
             raise UserError(f"{objective} is attached to this model already")
         attached.append(self)
-        self._forward: _Forward | None = None
-        self._arriving: _Forward | None = None
+        self._forward: ForwardPass | None = None
+        self._arriving: ForwardPass | None = None
         self._roles: Tensor | None = None
         self._num_fired = 0
         self._num_arrived = 0
@@ -192,7 +194,7 @@ class Attachment:
             first._roles = None
         self._forward = None
         if module.training and torch.is_grad_enabled() and self.objective.weight > 0:
-            self._forward = _Forward(HostBatch.read(args, kwargs, first._roles))
+            self._forward = ForwardPass(HostBatch.read(args, kwargs, first._roles))
         return args, kwargs
 
     def _on_states(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -206,7 +208,7 @@ class Attachment:
                 "a forward pass reached the decoder without passing the model that attach() was "
                 "given: attach to the outermost model (with PEFT in a trainer, trainer.model)"
             )
-        hidden_BTD = _states_of(output)
+        hidden_BTD = states_of(output)
         if module is self._decoder:
             check_width(self.model, hidden_BTD.shape[-1])
         if not hidden_BTD.requires_grad:
@@ -223,8 +225,10 @@ class Attachment:
         if not forward.finished:
             self._num_fired += 1
             self._add_logs(mean_N.detach(), term.count_N > 0, forward.trajectories)
-        with_term = _AddGradient.apply(hidden_BTD, mean_N, forward, self)
-        return _replace_states(output, with_term)
+        with_term = AddGradient.apply(
+            hidden_BTD, mean_N, forward, self.objective.weight, self._arrive
+        )
+        return replace_states(output, with_term)
 
     def _after_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not self._hooks or (forward := self._forward) is None:
@@ -232,12 +236,12 @@ class Attachment:
         forward.finished = True
         if forward.trajectories is None:
             return  # the hook has not fired; the step, or the recomputation, says why
-        log_probs, loss = _field(output, "log_probs"), _loss_of(output)
-        if _needs_grad(log_probs):
+        log_probs, loss = field(output, "log_probs"), loss_of(output)
+        if needs_grad(log_probs):
             # A fused head: the host sums log-probabilities itself. Their gradient is minus the
             # weight the host gives each token.
             log_probs.register_hook(forward.weigh_by_log_probs)
-        elif _needs_grad(loss):
+        elif needs_grad(loss):
             loss.register_hook(forward.weigh_by_loss)
         elif self._loss_scale is None:
             raise UserError(
@@ -248,7 +252,7 @@ class Attachment:
         else:
             forward.weigh_alike(self._loss_scale)
 
-    def _arrive(self, forward: _Forward) -> None:
+    def _arrive(self, forward: ForwardPass) -> None:
         self._arriving = forward
         self._num_arrived += 1
         self._ever_arrived = True
@@ -282,7 +286,7 @@ class Attachment:
             self._owned[optimizer] = known
         return known[1]
 
-    def _recomputed(self, forward: _Forward) -> _Forward:
+    def _recomputed(self, forward: ForwardPass) -> ForwardPass:
         """Which forward pass a checkpointed layer is recomputed for: its node has just arrived."""
         if forward.trajectories is None or self._arriving is None:
             raise UserError(
@@ -326,104 +330,6 @@ class Attachment:
         self._sums = sums if self._sums is None else self._sums + sums
 
 
-class _Forward:
-    """One forward pass in training: its batch, and what its backward tells."""
-
-    def __init__(self, batch: HostBatch) -> None:
-        self.batch = batch
-        self.trajectories: Trajectories | None = None
-        self.finished = False
-        self.share_N: Tensor | None = None
-
-    def weigh_by_loss(self, grad: Tensor) -> None:
-        """Share of each document, from the gradient of the host's loss at the model's loss."""
-        supervised_BT = self._supervised()
-        if supervised_BT is None:
-            self.weigh_alike(grad)
-            return
-        tokens_N = self._by_document(supervised_BT.float())
-        items = self.batch.num_items
-        if items is None:
-            items = tokens_N.sum().clamp_min(1)
-        elif isinstance(items, Tensor):
-            items = items.to(tokens_N.device)
-        self.share_N = grad * tokens_N / items
-
-    def weigh_by_log_probs(self, grad_BT: Tensor) -> None:
-        """Share of each document, from d(host's loss) / d(log-probability of each token)."""
-        supervised_BT = self._supervised()
-        assert supervised_BT is not None, "a fused head needs labels"
-        if grad_BT.shape[1] == supervised_BT.shape[1] - 1:
-            supervised_BT = supervised_BT[:, 1:]
-            weight_BT = torch.nn.functional.pad(-grad_BT * supervised_BT, (1, 0))
-        else:
-            weight_BT = -grad_BT * supervised_BT
-        self.share_N = self._by_document(weight_BT.float())
-
-    def weigh_alike(self, scale: Tensor | float) -> None:
-        """Every document with a token the same share."""
-        assert self.trajectories is not None
-        present_N = self.trajectories.present_N.float()
-        self.share_N = scale * present_N / present_N.sum().clamp_min(1)
-
-    def _supervised(self) -> Tensor | None:
-        assert self.trajectories is not None
-        labels = self.batch.labels
-        virtual = 0 if labels is None else self.trajectories.document_BT.shape[1] - labels.shape[1]
-        return self.batch.supervised(first_is_predicted=virtual > 0)
-
-    def _by_document(self, value_BT: Tensor) -> Tensor:
-        assert self.trajectories is not None
-        virtual = self.trajectories.document_BT.shape[1] - value_BT.shape[1]
-        return self.trajectories.sum_by_document(torch.nn.functional.pad(value_BT, (virtual, 0)))
-
-
-class _AddGradient(torch.autograd.Function):
-    """Pass the states through; in the backward send the host's weight to each document's cost."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, mean_N: Tensor, record: _Forward, attachment: Attachment
-    ) -> Tensor:
-        ctx.record, ctx.attachment, ctx.dtype = record, attachment, mean_N.dtype
-        return hidden.view_as(hidden)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        share_N = ctx.record.share_N
-        if share_N is None:
-            raise UserError(
-                "the host trains on something else than the loss the model returned, so the "
-                "term's scale cannot be seen: pass attach(..., loss_scale=...) and give the model "
-                "no labels"
-            )
-        ctx.attachment._arrive(ctx.record)
-        return grad, (ctx.attachment.objective.weight * share_N).to(ctx.dtype), None, None
-
-
-def _states_of(output: Any) -> Tensor:
-    """The (B, T, D) states in a module's output: a tensor, a tuple's first, or the named field."""
-    states = output
-    if not isinstance(output, Tensor):
-        states = _field(output, "last_hidden_state")
-        if states is None and isinstance(output, tuple):
-            states = output[0]
-    if not isinstance(states, Tensor) or states.dim() != 3:
-        raise UserError(
-            "the decoder's output holds no (batch, tokens, width) states: pass attach(..., "
-            "decoder=...), the module that returns them"
-        )
-    return states
-
-
-def _loss_of(output: Any) -> Any:
-    """The model's loss: the field of that name, or a tuple's first if it is a single number."""
-    if isinstance(output, tuple) and not hasattr(output, "_fields"):
-        first = output[0]
-        return first if isinstance(first, Tensor) and first.dim() == 0 else None
-    return _field(output, "loss")
-
-
 def _weakly(method: Any) -> Any:
     """The bound method as a hook that does not keep its object alive."""
     reference = weakref.WeakMethod(method)
@@ -434,20 +340,3 @@ def _weakly(method: Any) -> Any:
             bound(*args)
 
     return call
-
-
-def _replace_states(output: Any, states: Tensor) -> Any:
-    if isinstance(output, Tensor):
-        return states
-    if isinstance(output, tuple):
-        return (states, *output[1:])
-    output["last_hidden_state"] = states
-    return output
-
-
-def _field(output: Any, name: str) -> Any:
-    return output.get(name) if isinstance(output, dict) else getattr(output, name, None)
-
-
-def _needs_grad(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad
