@@ -83,7 +83,7 @@ class RunConfig:
         threads: CPU threads; unset for torch's choice.
         log_every: Steps between shown lines; metrics.jsonl has every step.
         checkpoint_every: Steps between checkpoints; unset for ten in the run.
-        report_to: Trackers of the Hugging Face Trainer, such as trackio, tensorboard or wandb.
+        report_to: List of trackers of the Hugging Face Trainer, such as [tensorboard, wandb].
         trust_remote_code: Run code that comes with the model. Off unless you trust its author.
     """
 

@@ -219,7 +219,7 @@ class TestBadInputWritesNothing:
 
     def test_a_full_disk(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-        with pytest.raises(UserError, match="GB free"):
+        with pytest.raises(UserError, match="MB free"):
             execute(config)
 
 

@@ -48,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except BrokenPipeError:  # the reader, say `head`, has seen enough
+        sys.stdout = None
+        return 0
     except OSError as error:
         print(f"semtube: {error}", file=sys.stderr)
         return 1

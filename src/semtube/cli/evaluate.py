@@ -65,6 +65,9 @@ def run(argv: list[str]) -> int:
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     console.print(metrics_table(metrics, f"{options.model} on {options.data}"))
-    text = f"Every answer is in {folder}/examples.jsonl, the table in {folder}/metrics.json."
+    answers = f"Every answer is in {folder}/examples.jsonl"
+    if "exact_match" not in metrics:
+        answers = "No row asks a question, so only losses were measured"
+    text = f"{answers}, the table is in {folder}/metrics.json."
     console.print(text, markup=False, soft_wrap=True)
     return 0

@@ -67,11 +67,11 @@ def _read(argv: list[str]) -> tuple[RunConfig, bool]:
         case ["--resume"]:
             raise UserError("--resume needs the folder of the run to go on with")
         case ["--resume", path, *rest]:
-            if rest not in ([], ["--trust_remote_code", "true"]):
+            if rest and rest not in (["--trust_remote_code", word] for word in ("true", "false")):
                 raise UserError(only)
             fields = RunFolder(path).read_config()
             # A stored run may come from somebody else: its code is trusted anew or not at all.
-            fields |= {"output": str(Path(path)), "trust_remote_code": bool(rest)}
+            fields |= {"output": str(Path(path)), "trust_remote_code": rest[1:] == ["true"]}
             return RunConfig.from_dict(fields), True
         case words if "--resume" in words:
             raise UserError(only)

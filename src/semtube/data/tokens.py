@@ -39,7 +39,8 @@ class TokenRows:
         notes = []
         if self.too_long:
             named = ", ".join(self.too_long[:5]) + (", ..." if len(self.too_long) > 5 else "")
-            notes.append(f"{len(self.too_long):,} rows are over max_tokens and left out: {named}")
+            are = "row is" if len(self.too_long) == 1 else "rows are"
+            notes.append(f"{len(self.too_long):,} {are} over max_tokens and left out: {named}")
         if self.num_short:
             notes.append(
                 f"{self.num_short:,} rows have fewer than 3 trajectory tokens and so no triplet"

@@ -88,6 +88,8 @@ class Attachment:
         decoder: nn.Module | str | None = None,
         loss_scale: float | None = None,
     ) -> None:
+        if not callable(objective):
+            raise UserError(f"objective is {objective!r}: give one, such as SemanticTube(0.02)")
         model = unwrap(model)
         # Weak, so that a model that is attached and forgotten can be freed.
         self._model = weakref.ref(model)

@@ -51,7 +51,9 @@ def load_model(
         ids = {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in ("bos", "eos", "pad")}
         model = build_preset(name, len(tokenizer), seed, **ids)
         return LoadedModel(model, tokenizer, _stop_ids(model, tokenizer))
-    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.7)
+    # A hub name has an owner; one without is likelier a preset mistyped.
+    cutoff = 0.7 if "/" in name else 0.55
+    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=cutoff)
     if near and not Path(name).exists():
         raise UserError(f"no model {name!r}: did you mean the preset {near[0]!r}?")
     where, options = _source(name)

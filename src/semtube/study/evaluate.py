@@ -17,7 +17,7 @@ from semtube.errors import UserError
 from semtube.evaluation.held_out import held_out_losses
 from semtube.evaluation.scoring import rate_metrics, score_rows
 from semtube.models.loading import LoadedModel, load_model
-from semtube.run_folder import RunFolder, write_json, write_jsonl
+from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
 
 
 def evaluate_model(
@@ -84,6 +84,8 @@ def _find_model(model: str) -> tuple[str, RunConfig | None]:
     if not run.identity.is_file():
         return model, None
     if not run.model.is_dir():
+        if run.failure.is_file():
+            raise UserError(f"run {model!r} failed: {read_json(run.failure)['error']}")
         raise UserError(f"run {model!r} has no model yet: finish it with semtube train --resume")
     return str(run.model), RunConfig.from_dict(run.read_config())
 

@@ -39,6 +39,7 @@ from semtube.training.host import (
     TrainingOutcome,
     build_objective,
     check_trainable,
+    newest_checkpoint,
     num_training_steps,
     train,
     use_bf16,
@@ -133,9 +134,11 @@ def _as_user_error(error: Exception, folder: RunFolder) -> Exception:
         is_full and isinstance(error, RuntimeError)
     ):
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        kept = newest_checkpoint(folder.checkpoints)  # half-written ones are removed
+        state = f"the checkpoint of step {kept.step:,} is kept" if kept else "no checkpoint yet"
         return UserError(
-            f"output {str(folder.path)!r} cannot be written ({reason}); the last whole checkpoint "
-            f"is kept: make room, then semtube train --resume {shlex.quote(str(folder.path))}"
+            f"output {str(folder.path)!r} cannot be written ({reason}); {state}: make room, then "
+            f"semtube train --resume {shlex.quote(str(folder.path))}"
         )
     return error
 

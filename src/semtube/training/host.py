@@ -235,11 +235,14 @@ def check_trainable(config: RunConfig, model: Any, num_rows: int) -> None:
     if objective is not None:
         find_state_module(model, find_decoder(model), objective.layer)
     try:
-        training_arguments(config, num_training_steps(config, num_rows))
         for tracker in get_reporting_integration_callbacks(config.report_to):
             tracker()
     except (ValueError, RuntimeError, ImportError) as error:
-        raise UserError(f"report_to or precision: {str(error).splitlines()[0]}") from error
+        raise UserError(f"report_to: {str(error).splitlines()[0]}") from error
+    try:
+        training_arguments(config, num_training_steps(config, num_rows))
+    except ValueError as error:
+        raise UserError(f"precision is {config.precision}: {error}") from error
     _check_disk(config, model)
 
 
@@ -254,6 +257,6 @@ def _check_disk(config: RunConfig, model: Any) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise UserError(
-            f"output {config.output!r} has {free / 1e9:.1f} GB free and checkpoints of this "
-            f"model need {needed / 1e9:.1f} GB: make room, or choose another output"
+            f"output {config.output!r} has {free / 1e6:,.0f} MB free and checkpoints of this "
+            f"model need {needed / 1e6:,.0f} MB: make room, or choose another output"
         )
