@@ -251,9 +251,10 @@ class Renderer:
                 )
             # What stands between the answer and its stop token must be generated too.
             targets[end + 1 : (stop or end) + 1] = [True] * ((stop or end) - end)
+        reserved = self._special_ids | self.stop_ids
         for i, token in enumerate(ids):
             # In a text it would forge a turn, or an end.
-            if roles[i] != TEMPLATE and token in self._special_ids | self.stop_ids:
+            if roles[i] != TEMPLATE and token in reserved:
                 kind = "stop token" if token in self.stop_ids else "special token"
                 raise UserError(
                     f"{source}: the text holds the {kind} "
