@@ -14,27 +14,6 @@ PRESET_NAMES = ("tiny-0.3m", "tiny-2m", "tiny-10m")
 
 
 @dataclass(frozen=True)
-class TubeOptions:
-    """How the tube loss is computed; see `semtube.SemanticTube`.
-
-    Args:
-        form: `triplet` is the paper's formula, `span` the authors' released code.
-        draws: Triplets (or spans) per document.
-        law: How positions are drawn: uniform; anchored at the start; sequential (span only).
-        max_length: Longest triplet or span in content tokens; unset for no limit.
-        layer: Which states: k after the k-th decoder layer, -1 the last after the final norm.
-        content: Trajectory tokens: prompt and answer text; with the system prompt; answer; all.
-    """
-
-    form: Literal["triplet", "span"] = "triplet"
-    draws: int = 1
-    law: Literal["uniform", "anchored", "sequential"] = "uniform"
-    max_length: int | None = None
-    layer: int = -1
-    content: Literal["text", "instruction", "answer", "all"] = "text"
-
-
-@dataclass(frozen=True)
 class LoraOptions:
     """Low-rank adapters instead of full fine-tuning.
 
@@ -57,9 +36,17 @@ class RunConfig:
         data: JSONL file of training rows: messages, prompt and completion, or text.
         output: Folder of the run; it must not exist, or be empty.
         model: A preset (tiny-0.3m, tiny-2m, tiny-10m), a folder, a .gguf file, or a hub name.
-        objective: `ntp` is next-token prediction alone, `tube` adds the tube loss.
-        weight: Factor of the tube loss (lambda in the paper, 0.0025 to 0.16 there).
-        tube: Form of the tube loss.
+        objective: What is added to next-token prediction; `ntp` adds nothing. `semtube objectives`
+            lists them.
+        weight: Factor of the objective (lambda in the papers); unset for its default. With the
+            adaptive schedule, the fraction of the next-token gradient.
+        weight_schedule: `constant`; `linear` or `cosine`, rising over the whole run; `adaptive`,
+            set at every step so that the gradients keep a ratio.
+        weight_dropout: Share of steps that leave the objective out, in [0, 1).
+        options: Options of the objective, as `--options.form span`; `semtube objectives NAME`
+            lists them.
+        neftune: Noise on the embeddings (NEFTune's alpha, usually 5); 0 for none.
+        attention_dropout: Dropout of attention weights in training, in [0, 1).
         validation: JSONL file whose loss is measured during training.
         test: JSONL file decoded and scored once, after training.
         fraction: Share of the training rows, in (0, 1]; smaller ones are nested in larger ones.
@@ -90,9 +77,15 @@ class RunConfig:
     data: str
     output: str
     model: str = "tiny-2m"
-    objective: Literal["ntp", "tube"] = "tube"
-    weight: float = 0.02
-    tube: TubeOptions = field(default_factory=TubeOptions)
+    objective: Literal[
+        "ntp", "tube", "two_view", "masked_span", "curvature", "llm_jepa", "r_drop", "next_latent"
+    ] = "tube"
+    weight: float | None = None
+    weight_schedule: Literal["constant", "linear", "cosine", "adaptive"] = "constant"
+    weight_dropout: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+    neftune: float = 0.0
+    attention_dropout: float = 0.0
     validation: str | None = None
     test: str | None = None
     fraction: float = 1.0
@@ -132,8 +125,20 @@ class RunConfig:
             _need(0 < getattr(self, name) < float("inf"), name, getattr(self, name), "above 0")
         rate = self.learning_rate
         _need(rate is None or 0 < rate < float("inf"), "learning_rate", rate, "above 0, or unset")
-        for name in ("weight_decay", "weight"):
+        for name in ("weight_decay", "neftune"):
             _need(0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "at least 0")
+        weight = self.weight
+        _need(
+            weight is None or 0 <= weight < float("inf"), "weight", weight, "at least 0, or unset"
+        )
+        for name in ("weight_dropout", "attention_dropout"):
+            _need(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        _need(
+            self.weight_dropout == 0 or self.weight_schedule == "constant",
+            "weight_dropout",
+            self.weight_dropout,
+            f"0 with the {self.weight_schedule} weight_schedule",
+        )
         _need(0 < self.fraction <= 1, "fraction", self.fraction, "above 0 and at most 1")
         _need(0 <= self.warmup_fraction < 1, "warmup_fraction", self.warmup_fraction, "in [0, 1)")
         rank, alpha, dropout = self.lora.rank, self.lora.alpha, self.lora.dropout
@@ -175,7 +180,8 @@ class RunConfig:
         ):  # fmt: skip
             del fields[name]
         if self.objective == "ntp":
-            del fields["weight"], fields["tube"]
+            for name in ("weight", "weight_schedule", "weight_dropout", "options"):
+                del fields[name]
         if self.steps is not None:
             del fields["epochs"]
         # 4 and 4.0 are one setting.
@@ -195,7 +201,6 @@ class RunConfig:
         if unknown:
             raise UserError(f"a run has no option {unknown[0]!r}")
         try:
-            fields["tube"] = TubeOptions(**fields.get("tube", {}))
             fields["lora"] = LoraOptions(**fields.get("lora", {}))
             return cls(**fields)
         except TypeError as error:

@@ -928,7 +928,7 @@ def test_a_term_without_any_document_warns_once_and_is_logged():
     plain = gradient_of(model, model(**fields).loss)
     with attach(model, TUBE) as handle:
         found = gradient_of(model, model(**fields).loss)
-        with pytest.warns(UserWarning, match="no document long enough"):
+        with pytest.warns(UserWarning, match="no document that it can use"):
             logs = handle.pop_logs()
         assert logs["term_documents"] == 0
         assert logs["term_skipped"] == 2
@@ -1307,7 +1307,7 @@ def test_a_refused_attach_leaves_no_trace():
         with pytest.raises(UserError):
             attach(model, objective, **options)
     assert hooks_of(model) == before
-    assert not attach_module._ATTACHED.get(model)
+    assert not attach_module._SHARED.get(model, attach_module._Shared()).attachments
 
 
 def test_a_copy_of_an_attached_model_runs():

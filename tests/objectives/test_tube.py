@@ -14,7 +14,9 @@ from torch import Tensor
 
 from semtube.objectives import tube
 from semtube.objectives.trajectories import Trajectories
-from semtube.objectives.tube import MIN_LENGTH, SemanticTube, objective_from_dict, turning_cost
+from semtube.objectives.catalogue import objective_from_dict
+from semtube.objectives.directions import MIN_LENGTH, turning_cost
+from semtube.objectives.tube import SemanticTube
 
 OBJECTIVES = [
     SemanticTube(draws=3),
@@ -543,7 +545,7 @@ def test_the_graph_keeps_nothing_of_the_size_of_the_states(objective, documents_
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"form": "line"}, r"form is 'line': use 'triplet' or 'span'"),
+        ({"form": "line"}, r"form is 'line': use one of \('triplet', 'span'\)"),
         ({"law": "sequential"}, r"law is 'sequential': form 'triplet' takes"),
         ({"form": "span", "law": "zero"}, r"law is 'zero': form 'span' takes"),
         ({"max_length": 1}, r"max_length is 1: form 'triplet' needs at least 2"),
@@ -582,15 +584,14 @@ def test_a_dict_gives_an_equal_objective_back(objective):
     assert replace(objective, weight=0.7) != objective
 
 
-def test_objectives_print_every_argument():
-    text = repr(SemanticTube(weight=0.04, draws=2))
-    assert all(f"{name}=" in text for name in SemanticTube().to_dict() if name != "objective")
+def test_objectives_print_the_call_that_makes_them():
+    assert repr(SemanticTube(weight=0.04, draws=2)) == "SemanticTube(weight=0.04, draws=2)"
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"objective": "tube", "lbd": 1}, r"no field 'lbd'"),
+        ({"objective": "tube", "lbd": 1}, r"no option 'lbd'"),
         ({"objective": "jepa"}, r"objective is 'jepa'"),
         ({"weight": 0.1}, r"objective is None"),
         ({"objective": "tube", "draws": 0}, r"draws is 0"),

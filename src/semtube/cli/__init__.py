@@ -13,9 +13,10 @@ from semtube.version import __version__
 #: Command -> what it does, one line; the module of the same name has `run(argv)`.
 COMMANDS = {
     "demo": "Compare next-token prediction with and without the tube; no download, a few minutes.",
-    "train": "Train one model, with the tube loss or without it.",
+    "train": "Train one model, with an auxiliary objective or without.",
     "evaluate": "Decode test rows with a trained model and score them.",
     "compare": "Compare two runs, test row by test row.",
+    "objectives": "List the objectives, or describe one with its options.",
     "data": "Generate, check or show training rows.",
 }
 
@@ -72,7 +73,7 @@ def _help() -> str:
         "Semantic Tube Prediction for language models, and an honest measurement of what it saves.",
         "",
         "commands:",
-        *(f"  {name:<10}{summary}" for name, summary in COMMANDS.items()),
+        *(f"  {name:<12}{summary}" for name, summary in COMMANDS.items()),
         "",
         "options:",
         "  -h, --help  Show this help; `semtube COMMAND --help` shows a command's.",

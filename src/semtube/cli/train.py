@@ -17,7 +17,7 @@ def build_parser() -> Parser:
         "train",
         usage="--data FILE --output FOLDER [--config FILE.yaml] [options]\n"
         "       semtube train --resume FOLDER",
-        description="Train one model, with the tube loss or without it. Options come from "
+        description="Train one model, with an auxiliary objective or without. Options come from "
         "--config, then from the command line. The resolved settings are stored with the run.",
         example="semtube train --model tiny-2m --data train.jsonl --test test.jsonl "
         "--objective tube --weight 0.02 --steps 1000 --output runs/tube",

@@ -12,6 +12,11 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,14 +25,34 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from semtube.errors import UserError
-from semtube.models.decoder import check_width, find_decoder, find_state_module, unwrap
-from semtube.models.forward_pass import AddGradient, ForwardPass
+from semtube.models.decoder import (
+    check_width,
+    find_decoder,
+    find_state_module,
+    is_distributed,
+    unwrap,
+)
+from semtube.models.encoder import ModelEncoder
+from semtube.models.forward_pass import AddGradient, ForwardPass, Touch
 from semtube.models.host_batch import HostBatch
 from semtube.models.host_output import field, loss_of, needs_grad, replace_states, states_of
-from semtube.objectives.term import Objective
+from semtube.models.parts import Parts
+from semtube.objectives import weights
+from semtube.objectives.objective import Objective
 from semtube.objectives.trajectories import ROLES_KEY, Trajectories
 
-_ATTACHED: weakref.WeakKeyDictionary[nn.Module, list[Attachment]] = weakref.WeakKeyDictionary()
+
+@dataclass
+class _Shared:
+    """What all attachments of one model share."""
+
+    attachments: list[Attachment] = dataclass_field(default_factory=list)
+    roles: Tensor | None = None
+    #: An objective's own forward pass is under way.
+    is_encoding: bool = False
+
+
+_SHARED: weakref.WeakKeyDictionary[nn.Module, _Shared] = weakref.WeakKeyDictionary()
 
 
 def attach(
@@ -37,6 +62,7 @@ def attach(
     seed: int = 0,
     decoder: nn.Module | str | None = None,
     loss_scale: float | None = None,
+    measure_gradients: bool = False,
 ) -> Attachment:
     """Make every training step of `model` minimise its own loss plus `objective`.
 
@@ -58,6 +84,12 @@ def attach(
             output): what they multiply their loss by in each backward, for example
             1 / accumulation steps. Documents then weigh alike, so that the gradient is that of
             loss_scale * weight * mean over documents.
+        measure_gradients: log norms and cosine of the term's and the next-token gradient at the
+            hidden states; an `Adaptive` weight always measures them.
+
+    An objective with learnable parts is attached before the optimizer is made and before the
+    model is wrapped for distributed training: the parts are then trained, saved and synchronised
+    by the host like any other weight. Save the final model after detaching, and it is without them.
 
     Raises:
         UserError: no decoder, no such layer, or the same objective is attached already. While
@@ -66,7 +98,14 @@ def attach(
     Source: the auxiliary-gradient node follows the load-balancing losses of mixture-of-experts
         models; the objective: Semantic Tube Prediction, arXiv 2602.22617.
     """
-    return Attachment(model, objective, seed=seed, decoder=decoder, loss_scale=loss_scale)
+    return Attachment(
+        model,
+        objective,
+        seed=seed,
+        decoder=decoder,
+        loss_scale=loss_scale,
+        measure_gradients=measure_gradients,
+    )
 
 
 class Attachment:
@@ -87,10 +126,11 @@ class Attachment:
         seed: int = 0,
         decoder: nn.Module | str | None = None,
         loss_scale: float | None = None,
+        measure_gradients: bool = False,
     ) -> None:
-        if not callable(objective):
+        if not isinstance(objective, Objective):
             raise UserError(f"objective is {objective!r}: give one, such as SemanticTube(0.02)")
-        model = unwrap(model)
+        wrapped, model = model, unwrap(model)
         # Weak, so that a model that is attached and forgotten can be freed.
         self._model = weakref.ref(model)
         self.objective = objective
@@ -98,17 +138,33 @@ class Attachment:
         self._seed = seed
         self._loss_scale = loss_scale
         self._decoder = find_decoder(model, decoder)
-        states = find_state_module(model, self._decoder, objective.layer)
-        attached = _ATTACHED.setdefault(model, [])
-        if any(other.objective == objective for other in attached):
+        modules = [find_state_module(model, self._decoder, layer) for layer in objective.layers]
+        if len(set(modules)) < len(modules):
+            raise UserError(f"layer is {objective.layer}: some of them are the same layer")
+        self._shared = _SHARED.setdefault(model, _Shared())
+        if any(other.objective == objective for other in self._shared.attachments):
             raise UserError(f"{objective} is attached to this model already")
-        attached.append(self)
+        parts = Parts.build(objective, model, seed, measure_gradients=measure_gradients)
+        self._parts_name: str | None = None
+        if not parts.is_empty:
+            if parts.learned is not None and is_distributed(wrapped):
+                raise UserError(
+                    f"{objective} has learnable parts: attach before the model is wrapped for "
+                    "distributed training, so that they are synchronised too"
+                )
+            taken = dict(model.named_children())
+            names = (f"semtube_{objective.name}{n}" for n in ("", *range(2, 99)))
+            self._parts_name = next(name for name in names if name not in taken)
+            model.add_module(self._parts_name, parts)
+        self._shared.attachments.append(self)
         self._forward: ForwardPass | None = None
         self._arriving: ForwardPass | None = None
-        self._roles: Tensor | None = None
+        self._is_off = weights.is_never_used(objective.weight)
         self._num_fired = 0
+        self._num_due = 0
         self._num_arrived = 0
         self._ever_arrived = False
+        self._parts_trained = False
         self._warned = False
         self._sums: Tensor | None = None
         self._owned: weakref.WeakKeyDictionary[Optimizer, tuple[int, bool]] = (
@@ -119,7 +175,10 @@ class Attachment:
         weakref.finalize(model, after_step.remove)
         self._hooks: list[Any] = [
             model.register_forward_pre_hook(self._before_model, with_kwargs=True),
-            states.register_forward_hook(self._on_states),
+            *(
+                module.register_forward_hook(self._on_states, with_kwargs=True)
+                for module in modules
+            ),
             model.register_forward_hook(self._after_model),
             after_step,
         ]
@@ -136,6 +195,23 @@ class Attachment:
         model = self._model()
         assert model is not None, "a hook of a freed model cannot run"
         return model
+
+    @property
+    def weight(self) -> float | Tensor:
+        """The term's weight in the step at hand; a tensor where it is `Adaptive`."""
+        weight = self.objective.weight
+        if isinstance(weight, weights.Adaptive):
+            meter = self._parts.meter
+            assert meter is not None, "an Adaptive weight has a meter"
+            return meter.weight()
+        return weight if isinstance(weight, float | int) else weight.at(self.step, self._seed)
+
+    @property
+    def _parts(self) -> Parts:
+        """The learnable parts; found by name, so that a wrapper may have replaced them."""
+        if self._parts_name is None:
+            return _NO_PARTS
+        return self.model.get_submodule(self._parts_name)  # type: ignore[return-value]
 
     def __enter__(self) -> Attachment:
         return self
@@ -159,6 +235,9 @@ class Attachment:
 
         `term_loss`: mean cost over documents, before the weight; absent if none has one.
         `term_documents`: documents with a cost. `term_skipped`: too short (or motionless) for one.
+        Where gradients are measured, means over steps of `gradient_next_token` and
+        `gradient_term`, their norms at the hidden states (the term's at weight 1, both times the
+        host's loss scale), `gradient_cosine` between them, and `term_weight`.
         """
         if self._sums is None:
             return {}
@@ -167,17 +246,53 @@ class Attachment:
         if counted == 0 and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.objective} found no document long enough: the term is zero", stacklevel=2
+                f"{self.objective} found no document that it can use (too short, or without a "
+                "prompt or answer): the term is zero",
+                stacklevel=2,
             )
-        mean = {"term_loss": total / counted} if counted else {}
+        # Every layer was counted, and brought its share of the mean.
+        layers = len(self.objective.layers)
+        mean = {"term_loss": total / counted * layers} if counted else {}
+        meter = self._parts.meter if self._hooks else None
         return {
             **mean,
-            "term_documents": counted,
-            "term_skipped": documents - counted,
+            "term_documents": counted / layers,
+            "term_skipped": (documents - counted) / layers,
+            **({} if meter is None else meter.pop_logs()),
         }
 
-    # Hooks, in the order of a step.
+    def state_dict(self) -> dict[str, Any]:
+        """What exact resumption needs, for hosts whose checkpoints leave something out.
 
+        A loop of one's own saves the model's `state_dict`, which has the learnable parts, and
+        `attachment.step`; PEFT saves adapters alone, so that its users need this.
+        """
+        return {
+            "objective": self.objective.to_dict(),
+            "seed": self._seed,
+            "step": self.step,
+            "parts": self._parts.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the attachment that gave `state` would have.
+
+        Raises:
+            UserError: that one had another objective or seed.
+        """
+        mine = {"objective": self.objective.to_dict(), "seed": self._seed}
+        for name, value in mine.items():
+            if state[name] != value:
+                raise UserError(
+                    f"the checkpoint was trained with {name} {state[name]}, but {value} is asked "
+                    "for: attach the same one to go on"
+                )
+        self.step = state["step"]
+        self._parts.load_state_dict(state["parts"])
+
+    # Hooks, in the order of a step. torch.compile breaks its graph at each and goes on.
+
+    @torch.compiler.disable
     def _before_model(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -187,22 +302,24 @@ class Attachment:
             raise UserError(
                 "the host wraps the model in nn.DataParallel: use torchrun or one device"
             )
-        first = _ATTACHED[self.model][0]
+        is_first = self._shared.attachments[0] is self
         # The first attachment takes the roles out of the call; others find them with it.
         if ROLES_KEY in kwargs:
             kwargs = dict(kwargs)
-            first._roles = kwargs.pop(ROLES_KEY)
-        elif first is self:
-            first._roles = None
+            self._shared.roles = kwargs.pop(ROLES_KEY)
+        elif is_first:
+            self._shared.roles = None
         self._forward = None
-        if module.training and torch.is_grad_enabled() and self.objective.weight > 0:
-            self._forward = ForwardPass(HostBatch.read(args, kwargs, first._roles))
+        if self._trains(module):
+            batch = HostBatch.read(args, kwargs, self._shared.roles)
+            self._forward = ForwardPass(batch, self.weight)
         return args, kwargs
 
-    def _on_states(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if not self._hooks:
-            return None
-        if not (module.training and torch.is_grad_enabled() and self.objective.weight > 0):
+    @torch.compiler.disable
+    def _on_states(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        if not self._hooks or self._shared.is_encoding or not self._trains(module):
             return None
         forward = self._forward
         if forward is None:
@@ -210,7 +327,12 @@ class Attachment:
                 "a forward pass reached the decoder without passing the model that attach() was "
                 "given: attach to the outermost model (with PEFT in a trainer, trainer.model)"
             )
-        hidden_BTD = states_of(output)
+        self._num_fired += not forward.finished
+        hidden_BTD, learned = states_of(output), self._parts.learned
+        if not isinstance(forward.weight, Tensor) and forward.weight == 0:
+            if learned is None:
+                return None
+            return replace_states(output, Touch.apply(hidden_BTD, *learned.parameters()))
         if module is self._decoder:
             check_width(self.model, hidden_BTD.shape[-1])
         if not hidden_BTD.requires_grad:
@@ -221,23 +343,51 @@ class Attachment:
             forward = self._recomputed(forward)
         if forward.trajectories is None:
             forward.trajectories = forward.batch.trajectories(hidden_BTD, self.objective.content)
-        with torch.autocast(hidden_BTD.device.type, enabled=False):
-            term = self.objective(hidden_BTD, forward.trajectories, self._seed * 2**32 + self.step)
-        mean_N = term.mean_N
-        if not forward.finished:
-            self._num_fired += 1
-            self._add_logs(mean_N.detach(), term.count_N > 0, forward.trajectories)
-        with_term = AddGradient.apply(
-            hidden_BTD, mean_N, forward, self.objective.weight, self._arrive
-        )
+        with_term = self._add_term(hidden_BTD, forward, (args, kwargs))
         return replace_states(output, with_term)
 
+    def _add_term(self, hidden_BTD: Tensor, forward: ForwardPass, call: Any) -> Tensor:
+        parts, read_BTD, tap = self._parts, hidden_BTD, None
+        if parts.meter is not None:
+            tap = partial(parts.meter.tap, weight=forward.weight)
+            read_BTD = tap(hidden_BTD, main=True)
+        key = self._seed * 2**32 + self.step
+        encoder = None
+        if self.objective.encodes:
+            wrap = partial(tap, main=False) if tap is not None else lambda states: states
+            ids = forward.batch.input_ids
+            encoder = ModelEncoder(self.model, self._decoder, ids, call, key, wrap)
+        assert forward.trajectories is not None
+        with torch.autocast(hidden_BTD.device.type, enabled=False), self._encoding():
+            term = self.objective(
+                read_BTD, forward.trajectories, key, parts=parts.learned, encoder=encoder
+            )
+        mean_N = term.mean_N / len(self.objective.layers)
+        if not forward.finished:
+            self._num_due += 1
+            self._add_logs(mean_N.detach(), term.count_N > 0, forward.trajectories)
+        return AddGradient.apply(
+            hidden_BTD, mean_N, forward, forward.weight, self._arrive, parts.meter
+        )
+
+    @contextmanager
+    def _encoding(self) -> Iterator[None]:
+        self._shared.is_encoding = True
+        try:
+            yield
+        finally:
+            self._shared.is_encoding = False
+
+    def _trains(self, module: nn.Module) -> bool:
+        return module.training and torch.is_grad_enabled() and not self._is_off
+
+    @torch.compiler.disable
     def _after_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if not self._hooks or (forward := self._forward) is None:
             return
         forward.finished = True
         if forward.trajectories is None:
-            return  # the hook has not fired; the step, or the recomputation, says why
+            return  # weight 0, or the hook has not fired: the step, or the recomputation, says why
         log_probs, loss = field(output, "log_probs"), loss_of(output)
         if needs_grad(log_probs):
             # A fused head: the host sums log-probabilities itself. Their gradient is minus the
@@ -260,14 +410,16 @@ class Attachment:
         self._ever_arrived = True
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if not self._owns(optimizer) or self.objective.weight == 0:
+        if not self._owns(optimizer) or self._is_off:
             return
         if self._num_fired == 0 and self._stepped and id(optimizer) not in self._stepped:
             self._stepped.add(id(optimizer))  # another of several optimizers, in the same step
             return
         self._check_step()
+        if self._parts.meter is not None:
+            self._parts.meter.end_step(self.weight)
         self.step += 1
-        self._num_fired = self._num_arrived = 0
+        self._num_fired = self._num_due = self._num_arrived = 0
         self._stepped = {id(optimizer)}
 
     # Checks.
@@ -277,14 +429,10 @@ class Attachment:
         known = self._owned.get(optimizer)
         if known is None or known[0] != num_groups:
             ours = {id(parameter) for parameter in self.model.parameters()}
-            known = (
-                num_groups,
-                any(
-                    id(parameter) in ours
-                    for group in optimizer.param_groups
-                    for parameter in group["params"]
-                ),
-            )
+            held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            learned = {id(parameter) for parameter in self._parts.parameters()}
+            self._parts_trained |= bool(learned & held)
+            known = (num_groups, bool(ours & held))
             self._owned[optimizer] = known
         return known[1]
 
@@ -304,14 +452,19 @@ class Attachment:
                 "trains another copy of the model, calls its layers directly, compiled it before "
                 "attach(), or trains in eval mode"
             )
-        if self._num_arrived == 0:
+        if self._parts.learned is not None and not self._parts_trained and self._stepped:
+            raise UserError(
+                f"no optimizer holds the learnable parts of {self.objective}: make the optimizer "
+                "after attach()"
+            )
+        if self._num_due and self._num_arrived == 0:
             raise UserError(
                 "the term never reached the gradient in a whole step: the host's loss does not "
                 "depend on the decoder's states"
             )
 
     def _check_used(self) -> None:
-        if self.objective.weight > 0 and not self._ever_arrived:
+        if not self._is_off and not self._ever_arrived:
             raise UserError(
                 f"{self.objective} was attached but reached no gradient: no training step ran "
                 "through this model while it was attached"
@@ -322,14 +475,19 @@ class Attachment:
             hook.remove()
         self._hooks.clear()
         self._forward = self._arriving = None
-        attached = _ATTACHED.get(self.model, [])
-        if self in attached:
-            attached.remove(self)
+        if self._parts_name is not None:
+            delattr(self.model, self._parts_name)
+            self._parts_name = None
+        if self in self._shared.attachments:
+            self._shared.attachments.remove(self)
 
     def _add_logs(self, mean_N: Tensor, counted_N: Tensor, trajectories: Trajectories) -> None:
         values = [mean_N * counted_N, counted_N, trajectories.present_N]
         sums = torch.stack([value.double() for value in values]).sum(-1)
         self._sums = sums if self._sums is None else self._sums + sums
+
+
+_NO_PARTS = Parts(None, None)
 
 
 def _weakly(method: Any) -> Any:

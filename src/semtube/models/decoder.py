@@ -101,6 +101,13 @@ def find_state_module(model: nn.Module, decoder: nn.Module, layer: int) -> nn.Mo
     return lists[0][number - 1]
 
 
+def is_distributed(model: Any) -> bool:
+    """Whether the parameters are already synchronised or sharded by a wrapper."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return True
+    return any(hasattr(parameter, "placements") for parameter in model.parameters())
+
+
 def check_width(model: nn.Module, width: int) -> None:
     """The states must be as wide as the head's input, else the wrong module was found.
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semtube.errors import UserError
+from semtube.models.gradient_meter import GradientMeter
 from semtube.models.host_batch import HostBatch
 from semtube.objectives.trajectories import Trajectories
 
@@ -20,8 +21,9 @@ from semtube.objectives.trajectories import Trajectories
 class ForwardPass:
     """One forward pass in training: its batch, and what its backward tells."""
 
-    def __init__(self, batch: HostBatch) -> None:
+    def __init__(self, batch: HostBatch, weight: float | Tensor) -> None:
         self.batch = batch
+        self.weight = weight
         self.trajectories: Trajectories | None = None
         self.finished = False
         self.share_N: Tensor | None = None
@@ -78,10 +80,12 @@ class AddGradient(torch.autograd.Function):
         hidden: Tensor,
         mean_N: Tensor,
         record: ForwardPass,
-        weight: float,
+        weight: Tensor | float,
         arrive: Callable[[ForwardPass], None],
+        meter: GradientMeter | None,
     ) -> Tensor:
-        ctx.record, ctx.weight, ctx.arrive, ctx.dtype = record, weight, arrive, mean_N.dtype
+        ctx.record, ctx.weight, ctx.arrive, ctx.meter = record, weight, arrive, meter
+        ctx.dtype = mean_N.dtype
         return hidden.view_as(hidden)
 
     @staticmethod
@@ -94,4 +98,23 @@ class AddGradient(torch.autograd.Function):
                 "no labels"
             )
         ctx.arrive(ctx.record)
-        return grad, (ctx.weight * share_N).to(ctx.dtype), None, None, None
+        if ctx.meter is not None:
+            ctx.meter.see_next_token(grad)
+        return grad, (ctx.weight * share_N).to(ctx.dtype), None, None, None, None
+
+
+class Touch(torch.autograd.Function):
+    """Pass the states through and give parameters that this pass does not use a zero gradient.
+
+    Distributed trainers wait for a gradient of every parameter.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.shapes = [(p.shape, p.dtype, p.device) for p in parameters]
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        zeros = (torch.zeros(s, dtype=t, device=d) for s, t, d in ctx.shapes)
+        return grad, *zeros

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from semtube.errors import UserError
 from semtube.objectives.trajectories import (
+    ANSWER,
     PADDING,
+    PROMPT,
     ROLES_KEY,
     Trajectories,
     content_from_roles,
@@ -62,18 +64,20 @@ class HostBatch:
                 `instruction` without token_roles.
         """
         attended_BT = self._attended(hidden_BTD)
+        answer_BT = self.predicted()
+        prompt_BT = None if answer_BT is None else attended_BT & ~answer_BT
         if self.roles is not None:
             content_BT = content_from_roles(self.roles, content)
+            prompt_BT, answer_BT = self.roles == PROMPT, self.roles == ANSWER
         elif content == "instruction":
             raise UserError(
                 "content='instruction' needs to know the system prompt: give the batch a "
                 f"{ROLES_KEY!r} tensor (semtube's own data does), or use another content"
             )
         elif content == "answer":
-            supervised_BT = self.supervised()
-            if supervised_BT is None:
+            if answer_BT is None:
                 raise UserError("content='answer' needs labels, or token_roles, in the batch")
-            content_BT = supervised_BT
+            content_BT = answer_BT
         else:
             content_BT = attended_BT
         # Prompt tuning puts virtual tokens before the real ones: states without a document.
@@ -84,12 +88,19 @@ class HostBatch:
                 f"{tuple(attended_BT.shape)}: rows and positions must correspond"
             )
         shifted = None if self.cu_seq_lens is None else self.cu_seq_lens + virtual
+
+        def padded(value_BT: Tensor | None) -> Tensor | None:
+            return None if value_BT is None else F.pad(value_BT, (virtual, 0))
+
         return Trajectories.build(
-            attended_BT=_pad_left(attended_BT, virtual),
-            content_BT=_pad_left(content_BT, virtual),
-            input_ids_BT=None if self.input_ids is None else _pad_left(self.input_ids, virtual),
+            attended_BT=F.pad(attended_BT, (virtual, 0)),
+            content_BT=F.pad(content_BT, (virtual, 0)),
+            input_ids_BT=padded(self.input_ids),
             position_ids_BT=self.position_ids if virtual == 0 else None,
             cu_seq_lens=shifted,
+            prompt_BT=padded(prompt_BT),
+            answer_BT=padded(answer_BT),
+            predicting_BT=self._predicting(virtual),
         )
 
     def _attended(self, hidden_BTD: Tensor) -> Tensor:
@@ -107,6 +118,21 @@ class HostBatch:
             rows, tokens = self.input_ids.shape
         return torch.ones(rows, tokens, dtype=torch.bool, device=hidden_BTD.device)
 
+    def predicted(self) -> Tensor | None:
+        """(B, T) bool: the supervised tokens themselves; None without labels."""
+        if self.shift_labels is not None:
+            return F.pad(self.shift_labels[:, :-1] != -100, (1, 0))
+        return self.supervised()
+
+    def _predicting(self, virtual: int) -> Tensor | None:
+        """(B, virtual + T) bool: the states that predict a supervised token."""
+        if self.shift_labels is not None:
+            return F.pad(self.shift_labels != -100, (virtual, 0))
+        supervised_BT = self.supervised(first_is_predicted=virtual > 0)
+        if supervised_BT is None:
+            return None
+        return F.pad(F.pad(supervised_BT, (virtual, 0))[:, 1:], (0, 1))
+
     def supervised(self, *, first_is_predicted: bool = False) -> Tensor | None:
         """(B, T) bool: tokens whose prediction is trained; None without labels.
 
@@ -122,7 +148,3 @@ class HostBatch:
         supervised_BT = self.labels != -100
         supervised_BT[:, 0] &= first_is_predicted
         return supervised_BT
-
-
-def _pad_left(value_BT: Tensor, width: int) -> Tensor:
-    return F.pad(value_BT, (width, 0)) if width else value_BT

@@ -33,7 +33,12 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, *, texts: Iterable[str] = (), seed: int = 0, trust_remote_code: bool = False
+    name: str,
+    *,
+    texts: Iterable[str] = (),
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    attention_dropout: float = 0.0,
 ) -> LoadedModel:
     """Load by name; weights are float32, the master copy that training needs.
 
@@ -42,14 +47,17 @@ def load_model(
         texts: what a preset's tokenizer is trained on.
         seed: initial weights of a preset.
         trust_remote_code: run code that comes with the model. Off unless you trust its author.
+        attention_dropout: dropout of attention weights in training; 0 leaves the model's own.
 
     Raises:
-        UserError: nothing of this name can be loaded, or it has no tokenizer.
+        UserError: nothing of this name can be loaded, it has no tokenizer, or its configuration
+            knows no attention dropout.
     """
     if name in PRESETS:
         tokenizer = train_tokenizer(texts, PRESETS[name].vocabulary_size)
         ids = {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in ("bos", "eos", "pad")}
         model = build_preset(name, len(tokenizer), seed, **ids)
+        _set_attention_dropout(model, attention_dropout)
         return LoadedModel(model, tokenizer, _stop_ids(model, tokenizer))
     # A hub name has an owner; one without is likelier a preset mistyped.
     cutoff = 0.7 if "/" in name else 0.55
@@ -66,10 +74,23 @@ def load_model(
             model = _load_weights(where, options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(_not_loaded(name, error)) from error
+    _set_attention_dropout(model, attention_dropout)
     if tokenizer.pad_token_id is None:
         # Padding is masked by the attention mask, so any id serves.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return LoadedModel(model, tokenizer, _stop_ids(model, tokenizer))
+
+
+def _set_attention_dropout(model: Any, rate: float) -> None:
+    if rate == 0:
+        return
+    layers = [module for module in model.modules() if hasattr(module, "attention_dropout")]
+    if not layers:
+        raise UserError(
+            f"attention_dropout is {rate}: {type(model).__name__} has no such dropout; use 0"
+        )
+    for layer in layers:
+        layer.attention_dropout = rate
 
 
 def _load_weights(where: str, options: dict[str, Any]) -> PreTrainedModel:

@@ -47,6 +47,16 @@ class ContentRanks:
             self.running_flat.numel() - 1
         )
 
+    def between(self, span_N2: Tensor, document_BT: Tensor) -> Tensor:
+        """(B, T) bool: whether a content token's rank lies in its document's [start, stop).
+
+        Meaningless where the token is no content token.
+        """
+        document_BT = document_BT.clamp_min(0)
+        rank_BT = self.running_flat.view_as(document_BT) - 1 - self.before_N[document_BT]
+        start_BT, stop_BT = span_N2[document_BT].unbind(-1)
+        return (rank_BT >= start_BT) & (rank_BT < stop_BT)
+
 
 def draw_triplets(
     size_N: Tensor,

@@ -1,16 +1,13 @@
-"""The contract between an auxiliary objective and whatever host trains with it.
+"""What an objective returns: a sum and a count for every document.
 
-Shape letters: B rows, T tokens, D hidden size, N documents in the batch.
+Shape letters: N documents in the batch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from torch import Tensor
-
-from semtube.objectives.trajectories import Trajectories
 
 
 @dataclass(frozen=True)
@@ -32,31 +29,3 @@ class LossTerm:
     def mean_N(self) -> Tensor:
         """Mean cost of each document; 0 (with a graph) where its count is 0."""
         return self.total_N / self.count_N.clamp_min(1)
-
-
-class Objective(Protocol):
-    """An auxiliary objective. Its constructor arguments are its whole configuration.
-
-    Attributes:
-        weight: factor of the term beside the next-token loss (lambda in the papers).
-        layer: which states it reads, counted as in `output_hidden_states`: k is the output of
-            the k-th decoder layer, -1 the decoder's last state (after the final norm).
-        content: which tokens belong to the trajectory, see `Content`.
-    """
-
-    @property
-    def weight(self) -> float: ...
-
-    @property
-    def layer(self) -> int: ...
-
-    @property
-    def content(self) -> str: ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dict that `objective_from_dict` turns back into an equal objective."""
-        ...
-
-    def __call__(self, hidden_BTD: Tensor, trajectories: Trajectories, key: int) -> LossTerm:
-        """The term for one batch; `key` seeds its draws (run seed and step mixed)."""
-        ...

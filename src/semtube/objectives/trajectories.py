@@ -49,12 +49,17 @@ class Trajectories:
         content_BT: bool, whether a token belongs to its trajectory. Padding never does.
         num_documents: N, known without looking at the device.
         key_N: int64 random key of each document, from `document_keys`.
+        prompt_BT, answer_BT: bool, the two views of a document.
+        predicting_BT: bool, tokens whose state predicts a supervised token.
     """
 
     document_BT: Tensor
     content_BT: Tensor
     num_documents: int
     key_N: Tensor
+    prompt_BT: Tensor
+    answer_BT: Tensor
+    predicting_BT: Tensor
 
     @classmethod
     def build(
@@ -65,6 +70,9 @@ class Trajectories:
         input_ids_BT: Tensor | None = None,
         position_ids_BT: Tensor | None = None,
         cu_seq_lens: Tensor | None = None,
+        prompt_BT: Tensor | None = None,
+        answer_BT: Tensor | None = None,
+        predicting_BT: Tensor | None = None,
     ) -> Trajectories:
         """From the masks that any host has.
 
@@ -78,6 +86,9 @@ class Trajectories:
             cu_seq_lens: (N + 1,) starts of the packed documents in the flattened batch and the
                 end of the last; needs no synchronisation and goes before position_ids.
                 Without either, a row is a document.
+            prompt_BT, answer_BT: bool; None where the two cannot be told apart: then no token
+                is in either.
+            predicting_BT: bool; None for every token that has a successor in its document.
         """
         attended_BT = attended_BT.bool()
         if cu_seq_lens is not None:
@@ -103,7 +114,21 @@ class Trajectories:
             key_N = torch.arange(num_documents, device=attended_BT.device)
         else:
             key_N = document_keys(input_ids_BT, document_BT, num_documents)
-        return cls(document_BT, content_BT.bool() & attended_BT, num_documents, key_N)
+        nothing_BT = torch.zeros_like(attended_BT)
+        prompt_BT = nothing_BT if prompt_BT is None else prompt_BT & attended_BT
+        answer_BT = nothing_BT if answer_BT is None else answer_BT & attended_BT
+        if predicting_BT is None:
+            predicting_BT = torch.zeros_like(attended_BT)
+            predicting_BT[:, :-1] = document_BT[:, 1:] == document_BT[:, :-1]
+        return cls(
+            document_BT,
+            content_BT.bool() & attended_BT,
+            num_documents,
+            key_N,
+            prompt_BT,
+            answer_BT,
+            predicting_BT & attended_BT,
+        )
 
     @property
     def present_N(self) -> Tensor:

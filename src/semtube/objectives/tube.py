@@ -5,41 +5,25 @@ Shape letters: B rows, T tokens, D hidden size, N documents, K draws per documen
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from semtube.objectives.directions import LinearPredictor, turning_cost
+from semtube.objectives.objective import Encoder, Objective, needs
 from semtube.objectives.random_keys import fold
 from semtube.objectives.sampling import ContentRanks, Law, draw_spans, draw_triplets
 from semtube.objectives.term import LossTerm
-from semtube.objectives.trajectories import CONTENT_ROLES, Content, Trajectories
+from semtube.objectives.trajectories import Content, Trajectories
 
-#: A shorter displacement (in units of the states) has no direction.
-MIN_LENGTH = 1e-6
-
-
-def turning_cost(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """1 - cos(first, second) over the last dimension, and whether it is defined.
-
-    0 for one direction, 1 at a right angle, 2 for opposite ones. Inputs are float32 or wider.
-    Where either vector is shorter than MIN_LENGTH the cost is not defined; it is returned as 0
-    and its gradient is 0, not NaN.
-    """
-    first_squared, second_squared = first.square().sum(-1), second.square().sum(-1)
-    defined = torch.minimum(first_squared, second_squared) > MIN_LENGTH**2
-    # Clamped before the root: the slope of a norm at 0 is infinite, and inf * 0 is NaN.
-    lengths = (
-        first_squared.clamp_min(MIN_LENGTH**2).sqrt()
-        * second_squared.clamp_min(MIN_LENGTH**2).sqrt()
-    )
-    cost = 1 - (first * second).sum(-1) / lengths
-    return torch.where(defined, cost, 0), defined
+_LAWS = {"triplet": ("uniform", "anchored"), "span": ("uniform", "anchored", "sequential")}
+_SHORTEST = {"triplet": 2, "span": 1}
 
 
-@dataclass(frozen=True)
-class SemanticTube:
+@dataclass(frozen=True, repr=False)
+class SemanticTube(Objective):
     """The tube loss in its two published forms.
 
     triplet (the paper): 1 - cos(h_t - h_r, h_r - h_s) for random s < r < t.
@@ -51,6 +35,9 @@ class SemanticTube:
     (1.71 for a span that touches neither end). The two agree only for a span that starts the
     document, where the text is contiguous.
 
+    The paper's ablations: `law="anchored"` is "Zero", `content="instruction"` is "Inst",
+    `predictor="linear"` is "Pred".
+
     Args:
         weight: factor beside the next-token loss, at least 0; the paper uses 0.0025 to 0.16.
         form: `triplet` or `span`.
@@ -58,73 +45,88 @@ class SemanticTube:
         law: how positions are drawn, see `semtube.objectives.sampling.Law`.
         max_length: longest t - s (or span) in content tokens; None for no limit.
         layer: which states: k after the k-th decoder layer, -1 the last, after the final norm.
+            Several, as (4, 8, -1): the term is their mean, with the same positions at each.
         content: which tokens belong to the trajectory, see `Content`.
+        length_weight: multiply each cost by a function of the two lengths a and b in content
+            tokens: `none`; `quadratic`, 2ab / (a^2 + b^2); `linear`, 1 - |a - b| / (a + b). Both
+            are 1 for equal lengths. The count stays the number of costs.
+        predictor: `linear` maps the earlier displacement (or T - p) by a learned matrix first.
+        predictor_rate: how many times faster than the model that matrix learns.
 
     Raises:
         ValueError: naming the argument, what it is and what it may be.
 
     Source: Semantic Tube Prediction, arXiv 2602.22617, section 3; code galilai-group/llm-jepa
-        6d7d0d1, `--linear=random_span`. Ours draws uniformly (`law`), the code sequentially.
+        6d7d0d1, `--linear=random_span` and `length_adjustment`. Ours draws uniformly (`law`), the
+        code sequentially; our predictor starts at the identity, theirs at random.
     """
 
-    weight: float = 0.02
+    name: ClassVar[str] = "tube"
     form: Literal["triplet", "span"] = "triplet"
     draws: int = 1
     law: Law = "uniform"
     max_length: int | None = None
-    layer: int = -1
-    content: Content = "text"
+    layer: int | tuple[int, ...] = -1  # type: ignore[misc]
+    content: Content = "text"  # type: ignore[misc]
+    length_weight: Literal["none", "quadratic", "linear"] = "none"
+    predictor: Literal["none", "linear"] = "none"
+    predictor_rate: float = 100.0
 
     def __post_init__(self) -> None:
-        laws = {"triplet": ("uniform", "anchored"), "span": ("uniform", "anchored", "sequential")}
-        shortest = {"triplet": 2, "span": 1}
-        if self.form not in laws:
-            raise ValueError(f"form is {self.form!r}: use 'triplet' or 'span'")
-        if self.law not in laws[self.form]:
-            raise ValueError(f"law is {self.law!r}: form {self.form!r} takes {laws[self.form]}")
-        if self.max_length is not None and self.max_length < shortest[self.form]:
+        if isinstance(self.layer, list):
+            object.__setattr__(self, "layer", tuple(self.layer))
+        super().__post_init__()
+        needs("form", self.form, tuple(_LAWS))
+        if self.law not in _LAWS[self.form]:
+            raise ValueError(f"law is {self.law!r}: form {self.form!r} takes {_LAWS[self.form]}")
+        if self.max_length is not None and self.max_length < _SHORTEST[self.form]:
             raise ValueError(
                 f"max_length is {self.max_length}: form {self.form!r} needs at least "
-                f"{shortest[self.form]} content tokens, or None"
+                f"{_SHORTEST[self.form]} content tokens, or None"
             )
         if self.draws < 1:
             raise ValueError(f"draws is {self.draws}: at least 1 is needed")
-        if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"weight is {self.weight}: a finite number of at least 0 is needed")
-        if self.content not in CONTENT_ROLES:
-            raise ValueError(f"content is {self.content!r}: use one of {tuple(CONTENT_ROLES)}")
-        if self.layer == 0:
-            raise ValueError("layer is 0, the embeddings, which hold no trajectory: use 1.. or -1")
+        needs("length_weight", self.length_weight, ("none", "quadratic", "linear"))
+        check_predictor(self.predictor, self.predictor_rate, self.layers)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values under the constructor's names, with `objective` = 'tube'."""
-        return {"objective": "tube", **asdict(self)}
+    def build_parts(self, width: int) -> nn.Module | None:
+        """The linear predictor, if there is one."""
+        return LinearPredictor(width, self.predictor_rate) if self.predictor == "linear" else None
 
-    def __call__(self, hidden_BTD: Tensor, trajectories: Trajectories, key: int) -> LossTerm:
-        """Summed cost and number of costs per document.
-
-        Args:
-            hidden_BTD: states of one layer, any float type; differences are taken in float32
-                (float64 stays float64).
-            trajectories: the batch's documents.
-            key: seeds the draws together with each document's own key.
-        """
+    def __call__(
+        self,
+        hidden_BTD: Tensor,
+        trajectories: Trajectories,
+        key: int,
+        *,
+        parts: nn.Module | None = None,
+        encoder: Encoder | None = None,
+    ) -> LossTerm:
+        """See `Objective`; differences are taken in float32 (float64 stays float64)."""
         wide = torch.promote_types(hidden_BTD.dtype, torch.float32)
         key_N = fold(trajectories.key_N, key)
-        if self.form == "triplet":
-            first, second, valid_N = self._triplet_displacements(
-                hidden_BTD, trajectories, key_N, wide
-            )
-        else:
-            first, second, valid_N = self._span_displacements(hidden_BTD, trajectories, key_N, wide)
-        cost_NK, defined_NK = turning_cost(first, second)
+        displacements = self._triplets if self.form == "triplet" else self._spans
+        context_NKD, target_NKD, lengths_NK2, valid_N = displacements(
+            hidden_BTD, trajectories, key_N, wide
+        )
+        if parts is not None:
+            context_NKD = parts(context_NKD)
+        cost_NK, defined_NK = turning_cost(context_NKD, target_NKD)
+        if self.length_weight != "none":
+            cost_NK = cost_NK * self._length_factor(lengths_NK2)
         counted_NK = defined_NK & valid_N[:, None]
         return LossTerm((cost_NK * counted_NK).sum(-1), counted_NK.sum(-1))
 
-    def _triplet_displacements(
+    def _length_factor(self, lengths_NK2: Tensor) -> Tensor:
+        a_NK, b_NK = lengths_NK2.float().unbind(-1)
+        if self.length_weight == "quadratic":
+            return 2 * a_NK * b_NK / (a_NK**2 + b_NK**2).clamp_min(1)
+        return 1 - (a_NK - b_NK).abs() / (a_NK + b_NK).clamp_min(1)
+
+    def _triplets(
         self, hidden_BTD: Tensor, trajectories: Trajectories, key_N: Tensor, wide: torch.dtype
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, K, D) h_r - h_s and h_t - h_r, and which documents have a triplet."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(N, K, D) h_r - h_s and h_t - h_r, their lengths, which documents have a triplet."""
         ranks = ContentRanks.of(
             trajectories.content_BT, trajectories.document_BT, trajectories.num_documents
         )
@@ -135,12 +137,12 @@ class SemanticTube:
         # Indexing the flat view saves the indices alone; gather would keep all states alive.
         states_NK3D = hidden_BTD.flatten(0, 1)[flat_NK3].to(wide)
         first, second = states_NK3D.diff(dim=2).unbind(2)
-        return first, second, valid_N
+        return first, second, triplets_NK3.diff(dim=-1), valid_N
 
-    def _span_displacements(
+    def _spans(
         self, hidden_BTD: Tensor, trajectories: Trajectories, key_N: Tensor, wide: torch.dtype
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, K, D) displacement over the span and over the rest, and which documents have one."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(N, K, D) displacement over the rest and the span, their lengths, which documents."""
         document_BT = trajectories.document_BT
         # A token without a predecessor in its document has no increment, so it is in no span.
         moves_BT = trajectories.content_BT.clone()
@@ -164,20 +166,19 @@ class SemanticTube:
         )
         span_NKD = reached_NK2D[:, :, 1] - reached_NK2D[:, :, 0]
         total_N1D = path[last_N][:, None] - origin_N1D
-        return span_NKD, total_N1D - span_NKD, valid_N
+        span_NK = spans_NK2.diff(dim=-1)[..., 0]
+        lengths_NK2 = torch.stack([ranks.size_N[:, None] - span_NK, span_NK], dim=-1)
+        return total_N1D - span_NKD, span_NKD, lengths_NK2, valid_N
 
 
-def objective_from_dict(fields: dict[str, Any]) -> SemanticTube:
-    """The objective that `to_dict` described.
+def check_predictor(predictor: str, rate: float, layers: tuple[int, ...]) -> None:
+    """Refuse a predictor that cannot be built.
 
     Raises:
-        ValueError: an unknown objective or field.
+        ValueError: an unknown kind, a rate that is not above 0, or more than one layer.
     """
-    fields = dict(fields)
-    name = fields.pop("objective", None)
-    if name != "tube":
-        raise ValueError(f"objective is {name!r}: only 'tube' is known")
-    unknown = set(fields) - set(SemanticTube.__dataclass_fields__)
-    if unknown:
-        raise ValueError(f"objective 'tube' has no field {sorted(unknown)[0]!r}")
-    return SemanticTube(**fields)
+    needs("predictor", predictor, ("none", "linear"))
+    if not 0 < rate < float("inf"):
+        raise ValueError(f"predictor_rate is {rate}: it must be above 0")
+    if predictor == "linear" and len(layers) > 1:
+        raise ValueError(f"layer is {layers}: a predictor serves one layer")

@@ -149,7 +149,8 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
     Raises:
         UserError: bad data, model or objective.
     """
-    build_objective(config)
+    objective = build_objective(config)
+    content_roles = CONTENT_ROLES[objective.content if objective is not None else "text"]
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     transformers_logging.set_verbosity_error()
@@ -163,6 +164,7 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
         texts=texts,
         seed=stream_seed(config.seed, "init"),
         trust_remote_code=config.trust_remote_code,
+        attention_dropout=config.attention_dropout,
     )
     if config.lora.rank:
         model = add_lora(
@@ -180,14 +182,12 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
                 examples,
                 renderer,
                 config.max_tokens,
-                content_roles=CONTENT_ROLES[config.tube.content],
+                content_roles=content_roles,
             )
             for note in tokens[name].notes():
                 listener.say(f"{name}: {note}")
     first = tokens["train"].rows[0]
-    listener.show_tokens(
-        first.source, view_tokens(first, renderer, CONTENT_ROLES[config.tube.content])
-    )
+    listener.show_tokens(first.source, view_tokens(first, renderer, content_roles))
     return Prepared(data, loaded, renderer, tokens)
 
 

@@ -7,7 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,10 @@ from semtube.errors import UserError
 from semtube.models.attach import attach
 from semtube.models.decoder import find_decoder, find_state_module
 from semtube.models.loading import LoadedModel
-from semtube.objectives.tube import SemanticTube
+from semtube.objectives import weights
+from semtube.objectives.catalogue import OBJECTIVES, objective_from_dict
+from semtube.objectives.objective import Objective
+from semtube.objectives.weights import Adaptive, Dropped, Ramp, Weight
 from semtube.run_folder import RunFolder
 from semtube.seeding import stream_seed
 from semtube.training.callback import TermCallback
@@ -58,14 +61,35 @@ class _Numbered(Dataset):
         return index, self.rows[index]
 
 
-def build_objective(config: RunConfig) -> SemanticTube | None:
-    """The configured objective; None for next-token prediction alone."""
+def build_objective(config: RunConfig, num_steps: int = 1) -> Objective | None:
+    """The configured objective; None for next-token prediction alone.
+
+    Args:
+        num_steps: of the run, over which a weight schedule stretches.
+
+    Raises:
+        UserError: an option that the objective has not, or a value that it may not have.
+    """
     if config.objective == "ntp":
         return None
     try:
-        return SemanticTube(weight=config.weight, **asdict(config.tube))
+        default = OBJECTIVES[config.objective]().weight
+        weight = {"weight": weights.to_plain(_weight(config, default, num_steps))}
+        return objective_from_dict({"objective": config.objective, **config.options, **weight})
     except ValueError as error:
-        raise UserError(f"objective 'tube': {error}") from error
+        raise UserError(f"objective {config.objective!r}: {error}") from error
+
+
+def _weight(config: RunConfig, default: Weight, num_steps: int) -> Weight:
+    """The configured weight and its course over the run."""
+    if config.weight_schedule == "adaptive":
+        return Adaptive() if config.weight is None else Adaptive(config.weight)
+    if config.weight is not None:
+        default = config.weight
+    assert isinstance(default, float | int), "an objective's default weight is a number"
+    if config.weight_schedule != "constant":
+        return Ramp(default, num_steps, shape=config.weight_schedule)
+    return Dropped(default, config.weight_dropout) if config.weight_dropout else default
 
 
 def train(
@@ -90,7 +114,7 @@ def train(
         OSError: the disk is full; the last whole checkpoint is kept.
     """
     num_steps = num_training_steps(config, len(rows))
-    objective = build_objective(config)
+    objective = build_objective(config, num_steps)
     checkpoint = newest_checkpoint(folder.checkpoints) if resume else None
     monitor = TrainingMonitor(folder, rows, on_progress)
     trainer = Trainer(
@@ -179,6 +203,7 @@ def training_arguments(config: RunConfig, num_steps: int) -> TrainingArguments:
         else "constant_with_warmup",
         warmup_steps=round(config.warmup_fraction * num_steps),
         max_grad_norm=config.max_grad_norm,
+        neftune_noise_alpha=config.neftune or None,
         bf16=use_bf16(config),
         use_cpu=not torch.cuda.is_available(),
         seed=stream_seed(config.seed, "dropout"),
@@ -233,7 +258,8 @@ def check_trainable(config: RunConfig, model: Any, num_rows: int) -> None:
         raise UserError(f"max_tokens is {config.max_tokens}: the model takes at most {positions}")
     objective = build_objective(config)
     if objective is not None:
-        find_state_module(model, find_decoder(model), objective.layer)
+        for layer in objective.layers:
+            find_state_module(model, find_decoder(model), layer)
     try:
         for tracker in get_reporting_integration_callbacks(config.report_to):
             tracker()

@@ -1,0 +1,118 @@
+"""The term's gradient beside the next-token gradient, where they meet: at the hidden states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from semtube.objectives.weights import Adaptive
+
+
+class GradientMeter(nn.Module):
+    """Norms and cosine of the two gradients, and the weight that an `Adaptive` makes of them.
+
+    All squared norms are sums over the states of an optimizer step, over its micro-batches and
+    processes. The running means are buffers, so that they are in the model's checkpoints.
+    """
+
+    next_token_squared: Tensor
+    term_squared: Tensor
+    mass: Tensor
+
+    def __init__(self, adaptive: Adaptive | None) -> None:
+        super().__init__()
+        self.adaptive = adaptive
+        for name in ("next_token_squared", "term_squared", "mass"):
+            self.register_buffer(name, torch.zeros(()))
+        self._step: Tensor | None = None
+        self._incoming: Tensor | None = None
+        self._logs: Tensor | None = None
+
+    def weight(self) -> Tensor:
+        """What the past steps make of the `Adaptive` weight; one number for a whole step."""
+        assert self.adaptive is not None, "only an Adaptive weight is measured"
+        ratio = (self.next_token_squared / self.term_squared).sqrt()
+        chosen = (self.adaptive.fraction * ratio).nan_to_num(Adaptive.FIRST, posinf=torch.inf)
+        return torch.where(self.mass > 0, chosen.clamp_max(self.adaptive.maximum), Adaptive.FIRST)
+
+    def tap(self, states: Tensor, weight: Tensor | float, *, main: bool) -> Tensor:
+        """The states unchanged; the gradient that the term sends to them is measured.
+
+        Args:
+            main: they are those of the host's own pass, whose next-token gradient it may share.
+        """
+        return _Tap.apply(states, self, weight, main)
+
+    def see_next_token(self, grad: Tensor) -> None:
+        """The gradient that arrives at the states from above."""
+        self._incoming = grad.detach()
+        self._add(0, grad.detach().float().square().sum())
+
+    def see_term(self, grad: Tensor, weight: Tensor | float, *, main: bool) -> None:
+        """The term's weighted gradient at states that it reads."""
+        grad = grad.detach().float() / weight
+        self._add(1, grad.square().sum())
+        if main:
+            assert self._incoming is not None, "the term's gradient comes after the host's"
+            self._add(2, (self._incoming.float() * grad).sum())
+            self._incoming = None
+
+    def end_step(self, weight: Tensor | float) -> None:
+        """Take the step that has ended into the running means and the logs."""
+        step, self._step = self._step, None
+        if step is None:
+            return
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(step)
+        next_token, term, dot = step
+        # A step whose gradients overflowed is not one to learn from.
+        good = step.isfinite().all() & (term > 0)
+        if self.adaptive is not None:
+            keep = torch.where(good, self.adaptive.smoothing, 1.0)
+            for mean, value in ((self.next_token_squared, next_token), (self.term_squared, term)):
+                mean.copy_(keep * mean + (1 - keep) * torch.where(good, value, 0))
+            self.mass.copy_(keep * self.mass + (1 - keep))
+        cosine = dot / (next_token * term).sqrt()
+        values = torch.stack(
+            [
+                next_token.sqrt(),
+                term.sqrt(),
+                cosine,
+                torch.as_tensor(weight).to(step),
+                good.to(step),
+            ]
+        )
+        values = torch.where(good, values, 0)
+        self._logs = values if self._logs is None else self._logs + values
+
+    def pop_logs(self) -> dict[str, float]:
+        """Means over the steps since the last call; empty without any."""
+        logs, self._logs = self._logs, None
+        if logs is None:
+            return {}
+        *sums, count = logs.tolist()
+        if count == 0:
+            return {}
+        names = ("gradient_next_token", "gradient_term", "gradient_cosine", "term_weight")
+        return {name: value / count for name, value in zip(names, sums, strict=True)}
+
+    def _add(self, slot: int, value: Tensor) -> None:
+        if self._step is None:
+            self._step = torch.zeros(3, device=value.device)
+        self._step[slot] += value
+
+
+class _Tap(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, meter: GradientMeter, weight: Tensor | float, main: bool
+    ) -> Tensor:
+        ctx.meter, ctx.weight, ctx.main = meter, weight, main
+        return states.view_as(states)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        ctx.meter.see_term(grad, ctx.weight, main=ctx.main)
+        return grad, None, None, None

@@ -1,0 +1,68 @@
+"""Turning cost between two directions, and the learnable map that may stand before it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+#: A shorter displacement (in units of the states) has no direction.
+MIN_LENGTH = 1e-6
+
+
+def turning_cost(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """1 - cos(first, second) over the last dimension, and whether it is defined.
+
+    0 for one direction, 1 at a right angle, 2 for opposite ones. Inputs are float32 or wider.
+    Where either vector is shorter than MIN_LENGTH the cost is not defined; it is returned as 0
+    and its gradient is 0, not NaN.
+    """
+    first_squared, second_squared = first.square().sum(-1), second.square().sum(-1)
+    defined = torch.minimum(first_squared, second_squared) > MIN_LENGTH**2
+    # Clamped before the root: the slope of a norm at 0 is infinite, and inf * 0 is NaN.
+    lengths = (
+        first_squared.clamp_min(MIN_LENGTH**2).sqrt()
+        * second_squared.clamp_min(MIN_LENGTH**2).sqrt()
+    )
+    cost = 1 - (first * second).sum(-1) / lengths
+    return torch.where(defined, cost, 0), defined
+
+
+class LinearPredictor(nn.Module):
+    """x -> x + rate * x @ A.T with A starting at zero: the identity at first.
+
+    An optimizer such as Adam moves every weight by about its learning rate, whatever the
+    gradient. `rate` makes the map learn that many times faster than the model in the model's own
+    optimizer; at the model's fine-tuning rate it would never move.
+
+    Args:
+        width: D.
+        rate: multiple of the model's learning rate, above 0.
+
+    Source: the linear predictor of arXiv 2602.22617 (ablation "Pred") and 2509.14252. Theirs
+        starts at random and learns at the model's rate.
+    """
+
+    def __init__(self, width: int, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.change = nn.Parameter(torch.zeros(width, width))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The mapped vectors, in the input's dtype."""
+        return states + self.rate * (states @ self.change.to(states.dtype).T)
+
+
+class ScaledLinear(nn.Module):
+    """A linear map without bias, weights `rate` times its parameter; starts at N(0, std^2).
+
+    See `LinearPredictor` for why: it learns `rate` times faster than the model.
+    """
+
+    def __init__(self, num_in: int, num_out: int, rate: float, *, std: float = 0.02) -> None:
+        super().__init__()
+        self.rate = rate
+        self.weight = nn.Parameter(torch.randn(num_out, num_in) * (std / rate))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The mapped vectors, in the input's dtype."""
+        return self.rate * (states @ self.weight.to(states.dtype).T)
