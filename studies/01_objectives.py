@@ -126,7 +126,7 @@ class Study:
         scores = []
         for value in ARMS[arm][2]:
             metrics = read_json(self.train(arm, value, SEEDS[0]) / "result.json")["metrics"]
-            scores.append((metrics["exact_match"]["rate"], -metrics["loss"]["mean"], value))
+            scores.append((metrics["exact_match"]["mean"], -metrics["loss"]["mean"], value))
         return max(scores)[2]
 
     def arm(self, arm: str) -> None:
@@ -161,7 +161,7 @@ class Study:
                 "validation_exact_match": {
                     v: read_json(self.run_folder(arm, v, SEEDS[0]) / "result.json")["metrics"][
                         "exact_match"
-                    ]["rate"]
+                    ]["mean"]
                     for v in values
                 },
                 "exact_match": [float(r.mean()) for r in right],
@@ -169,7 +169,7 @@ class Study:
                 "interval": asdict(interval),
                 "loss": [m["loss"]["mean"] for m in metrics],
                 "tube_loss": [m["tube_loss"]["mean"] for m in metrics],
-                "stopped": [m["stopped"]["rate"] for m in metrics],
+                "stopped": [m["stopped"]["mean"] for m in metrics],
                 "training_seconds": [
                     read_json(folder / "result.json")["training_seconds"] for folder in folders
                 ],
