@@ -13,7 +13,8 @@ from semtube.errors import UserError
 from semtube.version import __version__
 
 if TYPE_CHECKING:
-    from semtube.models.attach import Attachment, attach
+    from semtube.models.attach import attach
+    from semtube.models.attachment import Attachment
     from semtube.models.embedding_noise import embedding_noise
     from semtube.objectives.catalogue import objective_from_dict
     from semtube.objectives.curvature import Curvature
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Adaptive": "semtube.objectives.weights",
-    "Attachment": "semtube.models.attach",
+    "Attachment": "semtube.models.attachment",
     "Curvature": "semtube.objectives.curvature",
     "Dropped": "semtube.objectives.weights",
     "LLMJepa": "semtube.objectives.llm_jepa",

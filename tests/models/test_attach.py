@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from semtube import SemanticTube, UserError, attach
-from semtube.models import attach as attach_module
+from semtube.models import attachment as attach_module
 from semtube.objectives.random_keys import document_keys, fold
 from semtube.objectives.sampling import draw_spans, draw_triplets
 from semtube.objectives.trajectories import ANSWER, PADDING, PROMPT, SYSTEM, TEMPLATE

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from semtube.objectives import tube
-from semtube.objectives.trajectories import Trajectories
 from semtube.objectives.catalogue import objective_from_dict
 from semtube.objectives.directions import MIN_LENGTH, turning_cost
+from semtube.objectives.trajectories import Trajectories
 from semtube.objectives.tube import SemanticTube
 
 OBJECTIVES = [

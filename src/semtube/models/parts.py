@@ -41,6 +41,14 @@ class Parts(nn.Module):
         meter = GradientMeter(adaptive) if adaptive is not None or measure_gradients else None
         return cls(learned, meter).to(next(model.parameters()).device)
 
+    def register(self, model: nn.Module, name: str) -> str:
+        """Become a submodule of the model; returns the submodule's name."""
+        taken = dict(model.named_children())
+        names = (f"semtube_{name}{number}" for number in ("", *range(2, 99)))
+        free = next(name for name in names if name not in taken)
+        model.add_module(free, self)
+        return free
+
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to keep."""
