@@ -42,6 +42,7 @@ with tempfile.TemporaryDirectory() as folder:
             max_steps=30,
             learning_rate=1e-3,
             logging_steps=10,
+            save_strategy="no",
             report_to="none",
             use_cpu=True,
             disable_tqdm=True,

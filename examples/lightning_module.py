@@ -1,8 +1,8 @@
 """A LightningModule, with the tube.
 
 New is the `with` line around `trainer.fit()`, marked NEW. Give it the language model inside the
-module, since that is what `training_step` calls. Lightning leaves `eval()` on where it finds it, and
-`from_pretrained` returns a model in `eval()`: call `train()` on it, or dropout and the tube are off
+module, since that is what `training_step` calls. Lightning does not change `eval()`, and
+`from_pretrained` returns a model in `eval()`: call `train()` on it, or dropout and tube are off
 (semtube stops with that reason). Runs offline on a CPU in seconds:
 
     pip install lightning && python examples/lightning_module.py
@@ -32,24 +32,24 @@ class LanguageModel(lightning.LightningModule):
         self.model.train()
 
     def training_step(self, batch, batch_number):
-        return self.model(**batch).loss
+        loss = self.model(**batch).loss  # stays pure next-token loss
+        self.log("loss", loss)
+        return loss
 
     def configure_optimizers(self):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-class PrintTerm(lightning.Callback):
-    """Print the term; `module.log_dict(tube.pop_logs())` would send it to your logger."""
-
+class LogTerm(lightning.Callback):
     def on_train_epoch_end(self, trainer, module):
-        loss = trainer.callback_metrics.get("loss", trainer.logged_metrics)
-        print(f"epoch {trainer.current_epoch}:", tube.pop_logs(), loss)
+        module.log_dict(tube.pop_logs())  # for your logger
+        print(f"epoch {trainer.current_epoch}:", dict(trainer.logged_metrics))
 
 
-lightning.seed_everything(0, verbose=False)
+torch.manual_seed(0)
 module = LanguageModel()
 trainer = lightning.Trainer(
-    max_epochs=3, accelerator="cpu", callbacks=[PrintTerm()], logger=False,
+    max_epochs=3, accelerator="cpu", callbacks=[LogTerm()], logger=False,
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
 )  # fmt: skip
 with semtube.attach(module.model, semtube.SemanticTube(weight=0.02)) as tube:  # NEW

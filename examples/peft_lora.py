@@ -2,7 +2,8 @@
 
 New is the `with` line, marked NEW. Give it `trainer.model`, the wrapped one, and open it before
 `trainer.train()` makes the optimizer: the predictor is then trained with the adapters. Behind the
-`with` the predictor is gone, and the saved adapter is a plain one. Runs offline on a CPU in seconds:
+`with` the predictor is gone, and the saved adapter is a plain one. Runs offline on a CPU in
+seconds:
 
     python examples/peft_lora.py
 """
@@ -10,6 +11,7 @@ New is the `with` line, marked NEW. Give it `trainer.model`, the wrapped one, an
 import tempfile
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -18,7 +20,6 @@ from trl import SFTConfig, SFTTrainer
 import semtube
 from semtube.models.tokenizer import train_tokenizer
 from semtube.training.callback import TermCallback
-from datasets import Dataset
 
 # Generated rows; with these keys SFTTrainer trains the completions alone.
 rows = [(f"{a} plus {b} is", f" {a + b}") for a in range(20) for b in range(10)]
@@ -33,12 +34,14 @@ config = LlamaConfig(vocab_size=len(tokenizer), **sizes, **layers, **ids)
 objective = semtube.SemanticTube(weight=0.02, predictor="linear")
 
 with tempfile.TemporaryDirectory() as folder:
+    arguments = SFTConfig(
+        output_dir=folder, max_steps=20, per_device_train_batch_size=8, learning_rate=1e-3,
+        logging_steps=10, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True,
+        save_strategy="no",
+    )  # fmt: skip
     trainer = SFTTrainer(
         LlamaForCausalLM(config),  # yours: a pretrained model
-        args=SFTConfig(
-            output_dir=folder, max_steps=20, per_device_train_batch_size=8, learning_rate=1e-3,
-            logging_steps=10, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True,
-        ),  # fmt: skip
+        args=arguments,
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"]),

@@ -1,7 +1,7 @@
 """A PyTorch training loop of your own, with the tube.
 
-One line is new, marked NEW below; the rest is the loop you have already. Runs offline on a CPU in
-seconds:
+One line is new, marked NEW below; the rest is the loop you have already. Behind the `with` the
+model is a plain one again: save it as always. Runs offline on a CPU in seconds:
 
     python examples/plain_loop.py
 """
@@ -49,5 +49,3 @@ with semtube.attach(model, semtube.SemanticTube(weight=0.02)) as tube:  # NEW
             optimizer.step()
             optimizer.zero_grad()
         print(f"epoch {epoch}: loss {loss.item():.3f}", tube.pop_logs())
-
-model.save_pretrained  # behind the `with` the model is a plain one again: save it as always

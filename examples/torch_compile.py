@@ -1,9 +1,10 @@
 """torch.compile, with the tube.
 
-New is the `attach` line, marked NEW. It stands before `torch.compile`: what is compiled earlier may
-know nothing of it (semtube then stops at the first step, it never trains without the term). The
-compiler breaks its graph at the tube's hooks, that is around the decoder's last state, and compiles
-what lies between; the gradients are those of the uncompiled model. Runs offline on a CPU in seconds:
+New is the `attach` line, marked NEW. It stands before `torch.compile`: code that a first batch has
+compiled before `attach` knows nothing of the tube, and semtube then stops at the first step. The
+compiler breaks its graph behind the decoder and compiles both parts; inner layers (`layer=1`)
+break it at each layer, and extra forward passes (`LLMJepa`) run uncompiled. The gradients are those
+of the uncompiled model. Runs offline on a CPU in seconds:
 
     python examples/torch_compile.py                      # no C++ compiler needed
     python examples/torch_compile.py --backend inductor   # the usual backend; needs one

@@ -42,7 +42,8 @@ config = LlamaConfig(vocab_size=len(tokenizer), **sizes, **layers, **ids)
 with tempfile.TemporaryDirectory() as folder:
     arguments = SFTConfig(
         output_dir=folder, max_steps=20, per_device_train_batch_size=8, learning_rate=1e-3,
-        logging_steps=10, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True, **layout,
+        logging_steps=10, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True,
+        save_strategy="no", **layout,
     )  # fmt: skip
     trainer = SFTTrainer(
         LlamaForCausalLM(config), args=arguments, train_dataset=data, processing_class=tokenizer

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from semtube.config import LoraOptions, RunConfig, TubeOptions
+from semtube.config import LoraOptions, RunConfig
 from semtube.errors import UserError
 
 CONFIG = RunConfig(data="train.jsonl", output="runs/a")
@@ -31,7 +31,9 @@ def test_the_default_settings_are_good():
         *[(n, v, "above 0") for n in ("max_grad_norm", "epochs") for v in (0.0, -1e-3, NAN, INF)],
         *[("learning_rate", v, "above 0, or unset") for v in (0.0, -1e-3, NAN, INF)],
         *[("weight_decay", v, "at least 0") for v in (-0.1, NAN)],
-        *[("weight", v, "at least 0") for v in (-0.02, NAN, INF)],
+        *[("weight", v, "at least 0, or unset") for v in (-0.02, NAN, INF)],
+        *[("neftune", v, "at least 0") for v in (-0.02, NAN, INF)],
+        *[(n, v, "in [0, 1)") for n in ("weight_dropout", "attention_dropout") for v in (-0.1, 1)],
         *[("fraction", v, "above 0 and at most 1") for v in (0.0, -0.5, 1.01, NAN)],
         *[("warmup_fraction", v, "in [0, 1)") for v in (-0.1, 1.0, NAN)],
     ],
@@ -95,7 +97,11 @@ CHANGES_NUMBERS = {
     "model": "tiny-10m",
     "objective": "ntp",
     "weight": 0.04,
-    "tube": TubeOptions(form="span"),
+    "options": {"form": "span"},
+    "weight_schedule": "adaptive",
+    "weight_dropout": 0.5,
+    "neftune": 5.0,
+    "attention_dropout": 0.1,
     "fraction": 0.5,
     "labels": "full",
     "train_stop": False,
@@ -144,19 +150,18 @@ def test_the_identity_does_not_change_with_paths_logging_or_the_splitting_of_a_s
     assert changed.identity(PRINTS) == CONFIG.identity(PRINTS)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"form": "span"}, {"draws": 2}, {"law": "anchored"}, {"max_length": 9}, {"layer": -2},
-     {"content": "all"}],
-)  # fmt: skip
-def test_next_token_prediction_ignores_weight_and_tube_and_the_tube_objective_does_not(options):
-    assert {f.name for f in fields(TubeOptions)} == {
-        "form", "draws", "law", "max_length", "layer", "content",
-    }  # fmt: skip
+def test_next_token_prediction_has_no_weight():
     ntp = replace(CONFIG, objective="ntp")
-    tubed = {"tube": TubeOptions(**options)}
-    assert replace(ntp, **tubed, weight=0.5).identity(PRINTS) == ntp.identity(PRINTS)
-    assert replace(CONFIG, **tubed).identity(PRINTS) != CONFIG.identity(PRINTS)
+    weighed = {"weight": 0.5, "weight_schedule": "linear"}
+    assert replace(ntp, **weighed).identity(PRINTS) == ntp.identity(PRINTS)
+    assert replace(CONFIG, **weighed).identity(PRINTS) != CONFIG.identity(PRINTS)
+
+
+def test_options_that_no_objective_would_read_are_refused():
+    with pytest.raises(UserError, match=r"options is \{'form': 'span'\}: it must be unset with ob"):
+        replace(CONFIG, objective="ntp", options={"form": "span"}).check()
+    with pytest.raises(UserError, match=r"weight_dropout is 0\.5: it must be 0 with the adaptive"):
+        replace(CONFIG, weight_schedule="adaptive", weight_dropout=0.5).check()
 
 
 def test_the_identity_knows_the_data_by_its_fingerprints():
@@ -196,9 +201,9 @@ def test_settings_come_back_from_their_stored_form():
 
 
 def test_settings_left_out_have_their_defaults_and_the_given_dict_is_not_changed():
-    given = {"data": "train.jsonl", "output": "runs/a", "tube": {"draws": 2}}
+    given = {"data": "train.jsonl", "output": "runs/a", "options": {"draws": 2}}
     before = json.dumps(given)
-    assert RunConfig.from_dict(given) == replace(CONFIG, tube=TubeOptions(draws=2))
+    assert RunConfig.from_dict(given) == replace(CONFIG, options={"draws": 2})
     assert json.dumps(given) == before
 
 
@@ -208,8 +213,7 @@ def test_settings_left_out_have_their_defaults_and_the_given_dict_is_not_changed
         ({"data": "a", "output": "b", "lerning_rate": 1}, "a run has no option 'lerning_rate'"),
         ({"data": "a"}, "do not fit.*output"),
         ({}, "do not fit.*data"),
-        ({"data": "a", "output": "b", "tube": {"drawz": 2}}, "do not fit.*drawz"),
-        ({"data": "a", "output": "b", "tube": None}, "do not fit"),
+        ({"data": "a", "output": "b", "options": [2]}, "options is"),
         ({"data": "a", "output": "b", "lora": [8]}, "do not fit"),
     ],
 )

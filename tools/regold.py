@@ -2,8 +2,8 @@
 
     python tools/regold.py
 
-Each series is the first 20 steps of `tiny-0.3m` on 64 generated rows: next-token loss and tube
-loss. A change of these numbers belongs in the changelog under "Numbers".
+Each series is the first 20 steps of `tiny-0.3m` on 64 generated rows: next-token loss and the
+objective's own. A change of these numbers belongs in the changelog under "Numbers".
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from semtube.config import RunConfig, TubeOptions
+from semtube.config import RunConfig
 from semtube.data.regex_grammar import chat_row, generate_pairs
 from semtube.run_folder import write_json, write_jsonl
 from semtube.study.environment import describe_environment
@@ -28,8 +28,18 @@ BASE = RunConfig(
 SERIES = {
     "ntp": replace(BASE, objective="ntp"),
     "tube, triplet": BASE,
-    "tube, span": replace(BASE, tube=TubeOptions(form="span", law="sequential")),
-    "tube, layer 1, anchored": replace(BASE, tube=TubeOptions(layer=1, law="anchored", draws=4)),
+    "tube, span": replace(BASE, options={"form": "span", "law": "sequential"}),
+    "tube, layer 1, anchored": replace(BASE, options={"layer": 1, "law": "anchored", "draws": 4}),
+    "tube, Pred, adaptive": replace(
+        BASE, options={"predictor": "linear"}, weight_schedule="adaptive"
+    ),
+    "two-view, ramp": replace(BASE, objective="two_view", weight_schedule="linear"),
+    "masked span": replace(BASE, objective="masked_span"),
+    "curvature, two layers": replace(BASE, objective="curvature", options={"layer": [1, -1]}),
+    "LLM-JEPA, dropped": replace(BASE, objective="llm_jepa", weight_dropout=0.5),
+    "R-Drop": replace(BASE, objective="r_drop", attention_dropout=0.1),
+    "next latent": replace(BASE, objective="next_latent"),
+    "NEFTune": replace(BASE, objective="ntp", neftune=5.0),
 }
 
 

@@ -14,7 +14,8 @@ from semtube.cli import main
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 COMMANDS = (
-    "", "demo", "train", "evaluate", "compare", "data", "data generate", "data check", "data show",
+    "", "demo", "train", "evaluate", "compare", "objectives", "data", "data generate",
+    "data check", "data show",
 )  # fmt: skip
 
 

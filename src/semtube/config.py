@@ -133,6 +133,8 @@ class RunConfig:
         )
         for name in ("weight_dropout", "attention_dropout"):
             _need(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        unread = self.objective == "ntp" and self.options
+        _need(not unread, "options", self.options, "unset with objective 'ntp'")
         _need(
             self.weight_dropout == 0 or self.weight_schedule == "constant",
             "weight_dropout",
@@ -201,6 +203,7 @@ class RunConfig:
         if unknown:
             raise UserError(f"a run has no option {unknown[0]!r}")
         try:
+            _need(isinstance(o := fields.get("options", {}), dict), "options", o, "a mapping")
             fields["lora"] = LoraOptions(**fields.get("lora", {}))
             return cls(**fields)
         except TypeError as error:

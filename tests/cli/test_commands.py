@@ -40,7 +40,7 @@ def test_help_is_the_one_in_the_docs() -> None:
         (["train", "--data", "a", "--output", "b", "--weight", "x"],
          "weight: expected a float, got x"),
         (["train", "--data", "a", "--output", "b", "--objective", "tub"],
-         "objective: expected one of 'ntp', 'tube', got tub"),
+         "objective: expected one of 'ntp', 'tube', 'two_view', 'masked_span', 'curvature', "),
         (["train", "--data", "a", "--output", "b", "--weight", "-1"],
          "weight is -1.0: it must be at least 0"),
         (["train", "--data", "a", "--output", "b", "--micro_batch_size", "5"],
@@ -68,9 +68,9 @@ def test_a_wrong_key_in_a_yaml_file_gets_the_nearest_right_one(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     settings = tmp_path / "run.yaml"
-    settings.write_text("data: a\noutput: b\ntube:\n  fomr: span\n")
+    settings.write_text("data: a\noutput: b\nlora:\n  rnak: 2\n")
     assert run(capsys, "train", "--config", str(settings))[2] == (
-        "semtube: no option 'fomr': did you mean 'form'?\n"
+        "semtube: no option 'rnak': did you mean 'rank'?\n"
     )
 
 
@@ -101,13 +101,13 @@ def test_yaml_then_options_and_the_resolved_settings_are_stored(
 ) -> None:
     settings = tmp_path / "run.yaml"
     settings.write_text(
-        f"data: {rows_file}\nmodel: tiny-0.3m\nsteps: 9\nbatch_size: 8\ntube:\n  form: span\n"
+        f"data: {rows_file}\nmodel: tiny-0.3m\nsteps: 9\nbatch_size: 8\noptions:\n  form: span\n"
     )
     words = ["--config", str(settings), "--output", str(tmp_path / "a"), "--steps", "2"]
-    assert main(["train", *words, "--tube.draws", "3", "--threads", "1"]) == 0
+    assert main(["train", *words, "--options.draws", "3", "--threads", "1"]) == 0
     stored = json.loads((tmp_path / "a" / "config.json").read_text())
     assert (stored["steps"], stored["batch_size"]) == (2, 8)
-    assert (stored["tube"]["form"], stored["tube"]["draws"]) == ("span", 3)
+    assert stored["options"] == {"form": "span", "draws": 3}
     again = ["--config", str(tmp_path / "a" / "config.json"), "--output", str(tmp_path / "b")]
     assert main(["train", *again]) == 0
     a, b = (tmp_path / name / "metrics.jsonl" for name in "ab")

@@ -3,28 +3,33 @@
     python distributed_program.py CASE,CASE,... OUT
     python -m torch.distributed.run --nproc_per_node 2 distributed_program.py CASE,CASE,... OUT
 
-Every process writes OUT/CASE.RANK.json and OUT/CASE.RANK.safetensors (its full weights). A case
-means the same training however many processes share it.
+Every process writes OUT/CASE.RANK.json (what it found, or the error) and OUT/CASE.RANK.safetensors
+(the full weights). A case means the same training however many processes share it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, distributed, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -111,32 +116,35 @@ class Loop:
     """Four steps.
 
     Args:
-        objective: its name; None for next token alone.
-        engine: what shares the work between two processes.
-        late: attach after wrapping.
+        objective: its name; `none` for next token alone.
+        engine: what shares the work between two processes: `ddp`; `fsdp`, layers and root;
+            `grouped`, embedding, layers, norm with head and root, as accelerate's FSDP2 does it.
+        late: attach after wrapping; `behind` the wrapper's back, to the model in it.
         micro_batches: per step and process; all but the last without synchronisation.
         swapped: each process takes the documents of the other.
-        broken: after two steps everything is made anew from what was saved.
+        broken: after two steps everything is made anew from what was saved, in plain files or by
+            torch.distributed.checkpoint.
     """
 
-    objective: str | None
+    objective: str
     engine: str = "ddp"
     optimizer: str = "sgd"
-    late: bool = False
+    late: Literal["no", "yes", "behind"] = "no"
     micro_batches: int = 1
     swapped: bool = False
-    broken: bool = False
+    broken: Literal["no", "files", "torch"] = "no"
 
     def __call__(self, rank: int, world: int, folder: Path) -> tuple[dict, dict[str, Tensor]]:
         found: dict[str, Any] = {"loss": [], "weight": [], "logs": [], "draws": {}}
         host, model, optimizer, handle = self.make(world)
         with recorded_draws(found["draws"]):
             for step in range(len(LENGTHS)):
-                if self.broken and step == 2:
-                    saved = saved_state(host, optimizer), handle.step
+                if self.broken != "no" and step == 2:
+                    by_torch = self.broken == "torch"
+                    saved = saved_state(host, optimizer, by_torch), handle.step
                     handle.detach()
                     host, model, optimizer, handle = self.make(world)
-                    load_state(host, optimizer, saved[0])
+                    load_state(host, optimizer, saved[0], by_torch)
                     handle.step = saved[1]
                 if handle is not None:
                     found["weight"].append(float(handle.weight))
@@ -146,27 +154,25 @@ class Loop:
                         warnings.simplefilter("ignore")  # no document is long enough here
                         found["logs"].append(handle.pop_logs())
         if handle is not None:
-            found["attached"] = sorted(full_weights(model).keys())
-            if self.objective != "off":
-                found["step"] = handle.step
-            found["parts"] = [name for name in found["attached"] if "semtube" in name]
+            found["step"] = handle.step
         weights = full_weights(model)
         if handle is not None:
             handle.detach()
-            found["detached"] = sorted(full_weights(model).keys())
+            found["detached"] = list(model.state_dict())
         return found, weights
 
     def make(self, world: int) -> tuple[nn.Module, nn.Module, Any, Any]:
         model = tiny()
         host, handle = model, None
-        if self.late:
+        if self.late != "no":
             host = wrapped(model, self.engine, world)
-        if self.objective is not None:
-            handle = semtube.attach(host, OBJECTIVES[self.objective], seed=SEED)
-        if not self.late:
+        if self.objective != "none":
+            target = model if self.late == "behind" else host
+            handle = semtube.attach(target, OBJECTIVES[self.objective], seed=SEED)
+        if self.late == "no":
             host = wrapped(model, self.engine, world)
         if self.optimizer == "sgd":
-            optimizer: Any = torch.optim.SGD(host.parameters(), lr=0.3, momentum=0.5)
+            optimizer: Any = torch.optim.SGD(host.parameters(), lr=0.1, momentum=0.5)
         else:
             optimizer = torch.optim.AdamW(host.parameters(), lr=0.01)
         return host, model, optimizer, handle
@@ -196,6 +202,9 @@ def wrapped(model: nn.Module, engine: str, world: int) -> nn.Module:
         return DistributedDataParallel(model)
     for layer in model.model.layers:
         fully_shard(layer)
+    if engine == "grouped":
+        fully_shard(model.model.embed_tokens)
+        fully_shard([model.model.norm, model.lm_head], reshard_after_forward=False)
     return fully_shard(model)
 
 
@@ -229,36 +238,32 @@ def recorded_draws(found: dict[str, list]) -> Iterator[None]:
         tube_module.draw_triplets = real
 
 
-def saved_state(host: nn.Module, optimizer: Any) -> bytes:
-    """A checkpoint as a loop of one's own writes it: all of it, through a file."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
-
-    options = StateDictOptions(full_state_dict=True)
+def saved_state(host: nn.Module, optimizer: Any, by_torch: bool) -> bytes:
+    """A checkpoint as a loop writes it: whole by the tool of torch, else one per process."""
+    inner = getattr(host, "module", host)
     file = io.BytesIO()
-    if isinstance(host, DistributedDataParallel) or not distributed.is_initialized():
-        inner = getattr(host, "module", host)
-        torch.save((inner.state_dict(), optimizer.state_dict()), file)
+    if by_torch:
+        options = StateDictOptions(full_state_dict=True)
+        torch.save(get_state_dict(inner, optimizer, options=options), file)
     else:
-        torch.save(get_state_dict(host, optimizer, options=options), file)
+        torch.save((inner.state_dict(), optimizer.state_dict()), file)
     return file.getvalue()
 
 
-def load_state(host: nn.Module, optimizer: Any, saved: bytes) -> None:
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
-
-    of_model, of_optimizer = torch.load(io.BytesIO(saved))
-    if isinstance(host, DistributedDataParallel) or not distributed.is_initialized():
-        getattr(host, "module", host).load_state_dict(of_model)
+def load_state(host: nn.Module, optimizer: Any, saved: bytes, by_torch: bool) -> None:
+    inner = getattr(host, "module", host)
+    of_model, of_optimizer = torch.load(io.BytesIO(saved), weights_only=False)
+    if by_torch:
+        set_state_dict(
+            inner,
+            optimizer,
+            model_state_dict=of_model,
+            optim_state_dict=of_optimizer,
+            options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=False),
+        )
+    else:
+        inner.load_state_dict(of_model)
         optimizer.load_state_dict(of_optimizer)
-        return
-    options = StateDictOptions(full_state_dict=True)
-    set_state_dict(
-        host,
-        optimizer,
-        model_state_dict=of_model,
-        optim_state_dict=of_optimizer,
-        options=options,
-    )
 
 
 def full_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -275,13 +280,14 @@ def full_weights(model: nn.Module) -> dict[str, Tensor]:
 class Trainer:
     """Three steps of a Trainer that knows nothing of the term; the last step is a smaller one.
 
+    accelerate shards on accelerators alone: on CPU it takes DistributedDataParallel, whatever
+    `fsdp` says, so that its FSDP2 layout is a `Loop` here.
+
     Args:
-        fsdp: shard by accelerate's FSDP2 in place of DistributedDataParallel.
         resumed: stop after two steps, and go on in a new Trainer.
     """
 
-    objective: str | None
-    fsdp: bool = False
+    objective: str
     micro_batches: int = 1
     resumed: bool = False
 
@@ -307,10 +313,6 @@ class Trainer:
         from semtube.training.callback import TermCallback
 
         first = self.resumed and not (folder / "checkpoint-2").exists()
-        options: dict[str, Any] = {}
-        if self.fsdp and world > 1:
-            options["fsdp"] = True
-            options["fsdp_config"] = {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
         arguments = transformers.TrainingArguments(
             output_dir=str(folder),
             per_device_train_batch_size=8 // world // self.micro_batches,
@@ -331,7 +333,6 @@ class Trainer:
             use_cpu=True,
             dataloader_pin_memory=False,
             remove_unused_columns=False,
-            **options,
         )
         model = tiny()
         rows = examples([n for two in LENGTHS[:3] for part in two for n in part], seed=1)
@@ -339,7 +340,7 @@ class Trainer:
             model=model, args=arguments, train_dataset=rows, data_collator=padded
         )
         handle = None
-        if self.objective is not None:
+        if self.objective != "none":
             handle = semtube.attach(trainer.model, OBJECTIVES[self.objective], seed=SEED)
             trainer.add_callback(TermCallback(handle))
         if first:
@@ -377,21 +378,22 @@ def refusals(rank: int, world: int, folder: Path) -> tuple[dict, dict[str, Tenso
 CASES: dict[str, Callable[[int, int, Path], tuple[dict, dict[str, Tensor]]]] = {
     "refusals": refusals
 }
-for _engine in ("ddp", "fsdp"):
-    for _name in (None, *OBJECTIVES):
-        CASES[f"{_engine}-{_name or 'none'}"] = Loop(_name, _engine)
+for _engine in ("ddp", "fsdp", "grouped"):
+    for _name in ("none", *OBJECTIVES):
+        CASES[f"{_engine}-{_name}"] = Loop(_name, _engine)
     for _name in ("linear", "jepa"):
         CASES[f"{_engine}-{_name}-adamw"] = Loop(_name, _engine, "adamw")
     for _name in ("tube", "linear", "masked", "adaptive", "dropped"):
         CASES[f"{_engine}-{_name}-accumulated"] = Loop(_name, _engine, micro_batches=2)
     for _name in ("tube", "inner", "adaptive"):
-        CASES[f"{_engine}-{_name}-late"] = Loop(_name, _engine, late=True)
+        CASES[f"{_engine}-{_name}-late"] = Loop(_name, _engine, late="yes")
     for _name in ("linear", "adaptive_jepa"):
-        CASES[f"{_engine}-{_name}-broken"] = Loop(_name, _engine, broken=True)
+        CASES[f"{_engine}-{_name}-broken"] = Loop(_name, _engine, broken="files")
+    CASES[f"{_engine}-linear-checkpoint"] = Loop("linear", _engine, "adamw", broken="torch")
     CASES[f"{_engine}-tube-swapped"] = Loop("tube", _engine, swapped=True)
-for _name in (None, "tube", "linear", "jepa", "adaptive", "dropped"):
-    CASES[f"trainer-{_name or 'none'}"] = Trainer(_name)
-    CASES[f"trainer-fsdp-{_name or 'none'}"] = Trainer(_name, fsdp=True)
+CASES["ddp-linear-behind"] = Loop("linear", "ddp", late="behind")
+for _name in ("none", "tube", "linear", "jepa", "adaptive", "dropped"):
+    CASES[f"trainer-{_name}"] = Trainer(_name)
 for _name in ("linear", "adaptive_jepa"):
     CASES[f"trainer-{_name}-accumulated"] = Trainer(_name, micro_batches=2)
     CASES[f"trainer-{_name}-resumed"] = Trainer(_name, resumed=True)
@@ -400,7 +402,10 @@ for _name in ("linear", "adaptive_jepa"):
 def run(names: list[str], out: Path, rank: int = 0, world: int = 1) -> None:
     for name in names:
         folder = out / "runs" / name
-        found, weights = CASES[name](rank, world, folder)
+        try:
+            found, weights = CASES[name](rank, world, folder)
+        except Exception:
+            found, weights = {"error": traceback.format_exc()}, {}
         (out / f"{name}.{rank}.json").write_text(json.dumps(found))
         save_file(weights, out / f"{name}.{rank}.safetensors")
 

@@ -734,10 +734,10 @@ def test_no_states_are_kept_beside_those_of_the_plain_forward(objective, layer):
 def test_the_last_hidden_state_is_released_after_the_step(objective, backward):
     model, fields = tiny(), padded(examples(EIGHT))
     seen = []
-    model.get_decoder().register_forward_hook(
-        lambda module, args, output: seen.append(weakref.ref(output.last_hidden_state))
-    )
     handle = attach(model, objective)
+    model.get_decoder().register_forward_hook(
+        lambda module, args, output: seen.append(weakref.ref(output.last_hidden_state.grad_fn))
+    )
     output = model(**fields)
     assert seen[0]() is not None
     if backward:

@@ -211,11 +211,11 @@ class TestBadInputWritesNothing:
 
     def test_a_layer_the_model_lacks(self, config: RunConfig) -> None:
         with pytest.raises(UserError, match="layer is 7, but the model has 2 layers"):
-            execute(replace(config, tube=replace(config.tube, layer=7)))
+            execute(replace(config, options={"layer": 7}))
 
     def test_a_law_the_form_lacks(self, config: RunConfig) -> None:
         with pytest.raises(UserError, match="law is 'sequential'"):
-            execute(replace(config, tube=replace(config.tube, law="sequential")))
+            execute(replace(config, options={"law": "sequential"}))
 
     def test_a_full_disk(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())

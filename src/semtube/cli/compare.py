@@ -59,7 +59,8 @@ def _differences(run_a: str, run_b: str) -> list[str]:
     a, b = (folder.read_config() for folder in folders)
     names = [name for name in a | b if name != "output" and a.get(name) != b.get(name)]
     found = [f"{name}: {_short(a.get(name))} against {_short(b.get(name))}" for name in names]
-    others = [name for name in names if name not in ("objective", "weight", "tube", "threads")]
+    of_the_arm = ("objective", "weight", "weight_schedule", "weight_dropout", "options", "threads")
+    others = [name for name in names if name not in of_the_arm]
     if others:
         found.append(f"Warning: they differ in more than the objective: {', '.join(others)}.")
     return found

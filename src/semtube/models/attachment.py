@@ -21,10 +21,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from semtube.errors import UserError
 from semtube.models.decoder import (
-    causal_lm_of,
+    check_synchronised,
     check_width,
     find_decoder,
     find_state_module,
+    is_checkpointing,
     is_distributed,
     unwrap,
 )
@@ -167,8 +168,11 @@ class Attachment:
         self._remove()
         self._check_used()
 
-    def pop_logs(self) -> dict[str, float]:
+    def pop_logs(self, *, all_processes: bool = False) -> dict[str, float]:
         """Averages since the last call; empty where nothing was trained. Reads the device once.
+
+        Args:
+            all_processes: of a distributed run, all of which then must call; else this one's.
 
         `term_loss`: mean cost over documents, before the weight; absent if none has one.
         `term_documents`: documents with a cost. `term_skipped`: too short (or motionless) for one.
@@ -176,7 +180,7 @@ class Attachment:
         `gradient_term`, their norms at the hidden states (the term's at weight 1, both times the
         host's loss scale), `gradient_cosine` between them, and `term_weight`.
         """
-        values = self._log.pop()
+        values = self._log.pop(all_processes=all_processes)
         if values and "term_loss" not in values and not self._warned:
             self._warned = True
             warnings.warn(
@@ -259,6 +263,8 @@ class Attachment:
             )
         self._watch.num_fired += not forward.finished
         hidden_BTD, learned = states_of(output), self._parts.learned
+        if learned is not None:
+            check_synchronised(learned, repr(self.objective))
         if not isinstance(forward.weight, Tensor) and forward.weight == 0:
             if learned is None:
                 return None
@@ -357,8 +363,9 @@ class Attachment:
         return self._arriving
 
     def _check_recomputation(self) -> None:
-        checkpointed = getattr(causal_lm_of(self.model), "is_gradient_checkpointing", False)
-        if checkpointed and any(other.objective.encodes for other in self._shared.attachments):
+        if not any(other.objective.encodes for other in self._shared.attachments):
+            return
+        if is_checkpointing(self.model):
             raise UserError(
                 f"{self.objective} reads an inner layer, which gradient checkpointing runs again, "
                 "also for the extra forward passes of the other objective attached: use layer=-1, "

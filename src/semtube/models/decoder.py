@@ -108,6 +108,16 @@ def is_distributed(model: Any) -> bool:
     return any(hasattr(parameter, "placements") for parameter in model.parameters())
 
 
+def is_checkpointing(model: nn.Module) -> bool:
+    """Whether the model recomputes its layers in the backward pass."""
+    causal_lm = causal_lm_of(model)
+    # The second is the name before transformers 5.23.
+    for name in ("is_activation_checkpointing", "is_gradient_checkpointing"):
+        if hasattr(type(causal_lm), name):
+            return getattr(causal_lm, name)
+    return False
+
+
 def check_width(model: nn.Module, width: int) -> None:
     """The states must be as wide as the head's input, else the wrong module was found.
 
@@ -123,4 +133,21 @@ def check_width(model: nn.Module, width: int) -> None:
         raise UserError(
             f"the decoder found returns states of width {width}, the head reads {wanted}: pass "
             "attach(..., decoder=...)"
+        )
+
+
+def check_synchronised(learned: nn.Module, what: str) -> None:
+    """Parts in a model that DistributedDataParallel runs must have been there when it was made.
+
+    Raises:
+        UserError: they were not.
+    """
+    wrapper = nn.parallel.DistributedDataParallel._get_active_ddp_module()
+    if wrapper is None:
+        return
+    known = {id(parameter) for parameter in wrapper._module_parameters}
+    if any(id(parameter) not in known for parameter in learned.parameters()):
+        raise UserError(
+            f"{what} has learnable parts: attach before the model is wrapped for distributed "
+            "training, so that they are synchronised too"
         )

@@ -86,7 +86,7 @@ class AddGradient(torch.autograd.Function):
     ) -> Tensor:
         ctx.record, ctx.weight, ctx.arrive, ctx.meter = record, weight, arrive, meter
         ctx.dtype = mean_N.dtype
-        return hidden.view_as(hidden)
+        return hidden.detach()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -112,7 +112,7 @@ class Touch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, *parameters: Tensor) -> Tensor:
         ctx.shapes = [(p.shape, p.dtype, p.device) for p in parameters]
-        return hidden.view_as(hidden)
+        return hidden.detach()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]

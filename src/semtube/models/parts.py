@@ -12,7 +12,7 @@ from torch import nn
 from semtube.models.decoder import causal_lm_of
 from semtube.models.gradient_meter import GradientMeter
 from semtube.objectives.objective import Objective
-from semtube.objectives.weights import Adaptive
+from semtube.objectives.weights import Adaptive, is_never_used
 
 
 class Parts(nn.Module):
@@ -35,8 +35,9 @@ class Parts(nn.Module):
         """For a model, on its device; initial values come from `seed` alone."""
         learned = None
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            learned = objective.build_parts(hidden_width(model))
+            torch.default_generator.manual_seed(seed)
+            if not is_never_used(objective.weight):
+                learned = objective.build_parts(hidden_width(model))
         adaptive = objective.weight if isinstance(objective.weight, Adaptive) else None
         meter = GradientMeter(adaptive) if adaptive is not None or measure_gradients else None
         return cls(learned, meter).to(next(model.parameters()).device)

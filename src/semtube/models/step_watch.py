@@ -49,6 +49,9 @@ class StepWatch:
         if self.num_fired == 0 and self._stepped and id(optimizer) not in self._stepped:
             self._stepped.add(id(optimizer))
             return False
+        if self.num_fired == 0 and all(group.get("lr") == 0 for group in optimizer.param_groups):
+            # torch.distributed.checkpoint makes such a step to create the optimizer's state.
+            return False
         self._check(parts)
         self.num_fired = self.num_due = self.num_arrived = 0
         self._stepped = {id(optimizer)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 
 class TermLog:
@@ -23,11 +23,13 @@ class TermLog:
         sums = torch.stack([value.double() for value in values]).sum(-1)
         self._sums = sums if self._sums is None else self._sums + sums
 
-    def pop(self) -> dict[str, float]:
+    def pop(self, *, all_processes: bool = False) -> dict[str, float]:
         """See `Attachment.pop_logs`; empty where nothing was added."""
         sums, self._sums = self._sums, None
         if sums is None:
             return {}
+        if all_processes and distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(sums)
         total, counted, documents = sums.tolist()
         counted, documents = counted / self._num_layers, documents / self._num_layers
         mean = {"term_loss": total / counted} if counted else {}

@@ -39,9 +39,9 @@ def objective_from_dict(plain: dict[str, Any]) -> Objective:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
             raise ValueError(f"objective {name!r} has no option {key!r}: {hint}")
-    if "weight" in plain:
-        plain["weight"] = weights.from_plain(plain["weight"])
     try:
+        if "weight" in plain:
+            plain["weight"] = weights.from_plain(plain["weight"])
         return kind(**plain)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"objective {name!r}: {error}") from error

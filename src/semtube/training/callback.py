@@ -79,7 +79,7 @@ class TermCallback(TrainerCallback):
     ) -> None:
         if logs is None or "loss" not in logs:
             return
-        values = self.attachment.pop_logs()
+        values = self.attachment.pop_logs(all_processes=True)
         logs.update(values)
         # The host has stored its own copy of the line already.
         state.log_history[-1].update(values)

@@ -72,12 +72,14 @@ def build_objective(config: RunConfig, num_steps: int = 1) -> Objective | None:
     """
     if config.objective == "ntp":
         return None
+    if "weight" in config.options:
+        raise UserError("options has 'weight': use the option weight")
     try:
         default = OBJECTIVES[config.objective]().weight
         weight = {"weight": weights.to_plain(_weight(config, default, num_steps))}
         return objective_from_dict({"objective": config.objective, **config.options, **weight})
     except ValueError as error:
-        raise UserError(f"objective {config.objective!r}: {error}") from error
+        raise UserError(str(error)) from error
 
 
 def _weight(config: RunConfig, default: Weight, num_steps: int) -> Weight:
