@@ -51,7 +51,7 @@ with tempfile.TemporaryDirectory() as folder:
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
     )
     with semtube.attach(trainer.model, semtube.SemanticTube(weight=0.02)) as tube:  # NEW
-        trainer.add_callback(TermCallback(tube))  # NEW
+        TermCallback(tube).add_to(trainer)  # NEW
         trainer.train()
 
 for line in trainer.state.log_history[:-1]:

@@ -47,7 +47,7 @@ with tempfile.TemporaryDirectory() as folder:
         peft_config=LoraConfig(r=4, target_modules=["q_proj", "v_proj"]),
     )
     with semtube.attach(trainer.model, objective) as tube:  # NEW
-        trainer.add_callback(TermCallback(tube))
+        TermCallback(tube).add_to(trainer)
         trainer.train()
     for line in trainer.state.log_history[:-1]:
         print({key: line[key] for key in ("step", "loss", "term_loss", "term_documents")})

@@ -49,7 +49,7 @@ with tempfile.TemporaryDirectory() as folder:
         LlamaForCausalLM(config), args=arguments, train_dataset=data, processing_class=tokenizer
     )
     with semtube.attach(trainer.model, semtube.SemanticTube(weight=0.02)) as tube:  # NEW
-        trainer.add_callback(TermCallback(tube))
+        TermCallback(tube).add_to(trainer)
         trainer.train()
 
 for line in trainer.state.log_history[:-1]:

@@ -41,7 +41,7 @@ def test_an_example_runs_and_prints_a_finite_term(name, arguments, monkeypatch, 
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     with torch.random.fork_rng(devices=[]):
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
-    printed = re.findall(r"'term_loss': (?:tensor\()?([^,)}]+)", capsys.readouterr().out)
+    printed = re.findall(r"'term_loss': '?(?:tensor\()?([^,)}']+)", capsys.readouterr().out)
     assert printed
     assert all(math.isfinite(float(value)) for value in printed)
 

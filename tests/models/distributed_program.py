@@ -342,7 +342,7 @@ class Trainer:
         handle = None
         if self.objective != "none":
             handle = semtube.attach(trainer.model, OBJECTIVES[self.objective], seed=SEED)
-            trainer.add_callback(TermCallback(handle))
+            TermCallback(handle).add_to(trainer)
         if first:
             trainer.add_callback(stop_at(2))
         return model, trainer, handle

@@ -14,8 +14,7 @@ from torch import Tensor
 from semtube.objectives.r_drop import RDrop
 from semtube.objectives.trajectories import Trajectories
 
-#: The logits are taken to float32.
-RTOL = 2e-6
+RTOL = 1e-10
 
 
 def probabilities(logits_V: Tensor) -> list[Tensor]:

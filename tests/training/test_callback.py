@@ -41,7 +41,7 @@ def test_the_log_has_both_losses_and_a_resumed_run_draws_alike(tmp_path: Path) -
     def train(folder: str, steps: int, resume: bool = False) -> Trainer:
         host = trainer(tmp_path / folder, steps)
         with semtube.attach(host.model, tube, seed=3) as attachment:
-            host.add_callback(TermCallback(attachment))
+            TermCallback(attachment).add_to(host)
             host.train(resume_from_checkpoint=resume)
         return host
 

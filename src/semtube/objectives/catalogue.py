@@ -30,7 +30,7 @@ def objective_from_dict(plain: dict[str, Any]) -> Objective:
     """
     plain = dict(plain)
     name = plain.pop("objective", None)
-    if name not in OBJECTIVES:
+    if name not in tuple(OBJECTIVES):
         raise ValueError(f"objective is {name!r}: use one of {tuple(OBJECTIVES)}")
     kind = OBJECTIVES[name]
     known = [field.name for field in fields(kind)]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semtube.objectives.directions import MIN_LENGTH, LinearPredictor, turning_cost
-from semtube.objectives.objective import Encoder, Objective, needs
+from semtube.objectives.objective import Encoder, Objective, needs, needs_positive
 from semtube.objectives.packed_texts import pack, states_at, tokens_of, vectors
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Trajectories
@@ -63,11 +63,10 @@ class LLMJepa(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.predictor_tokens <= 4:
-            raise ValueError(f"predictor_tokens is {self.predictor_tokens}: use 0 to 4")
+        needs("predictor_tokens", self.predictor_tokens, (0, 1, 2, 3, 4))
+        needs("reverse", self.reverse, (False, True))
         needs("distance", self.distance, ("cosine", "l2", "mse", "infonce"))
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}: it must be above 0")
+        needs_positive("temperature", self.temperature)
         check_predictor(self.predictor, self.predictor_rate, self.layers)
 
     def build_parts(self, width: int) -> nn.Module | None:
@@ -115,9 +114,6 @@ class LLMJepa(Objective):
         if self.distance == "infonce":
             cosine_NN = F.normalize(first_ND, dim=-1) @ F.normalize(second_ND, dim=-1).T
             scores_NN = (cosine_NN / self.temperature).masked_fill(~usable_N[None, :], -torch.inf)
-            # A row of its own stays finite where the document itself is not usable.
-            own_NN = torch.eye(len(usable_N), dtype=torch.bool, device=usable_N.device)
-            scores_NN = torch.where(own_NN & ~usable_N[:, None], 0, scores_NN)
             return -F.log_softmax(scores_NN, dim=-1).diagonal(), torch.ones_like(usable_N)
         squared_N = (first_ND - second_ND).square().sum(-1)
         if self.distance == "mse":

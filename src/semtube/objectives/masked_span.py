@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semtube.objectives.directions import LinearPredictor, turning_cost
-from semtube.objectives.objective import VECTOR, Encoder, Objective, needs
+from semtube.objectives.objective import VECTOR, Encoder, Objective, needs, needs_whole
 from semtube.objectives.packed_texts import Piece, pack, states_at, tokens_of
 from semtube.objectives.random_keys import fold
 from semtube.objectives.sampling import ContentRanks, Law, draw_spans
@@ -63,8 +63,8 @@ class MaskedSpan(Objective):
         super().__post_init__()
         needs("target", self.target, ("displacement", "full", "span"))
         needs("law", self.law, ("uniform", "anchored", "sequential"))
-        if self.max_length is not None and self.max_length < 1:
-            raise ValueError(f"max_length is {self.max_length}: at least 1 token, or None")
+        if self.max_length is not None:
+            needs_whole("max_length", self.max_length, 1)
         check_predictor(self.predictor, self.predictor_rate, self.layers)
 
     def build_parts(self, width: int) -> nn.Module:
@@ -109,10 +109,11 @@ class MaskedSpan(Objective):
         if self.target == "span":
             target_ND = states_at(states_NWD, packed.last_NT[:, 1])
         elif self.target == "full":
+            # A document without content has no last token: its index may point into padding.
             target_ND = hidden_BTD.flatten(0, 1)[last_N].to(wide)
+            target_ND = torch.where(valid_N[:, None], target_ND, 0)
         else:
-            target_ND, moved_N = view_displacement(hidden_BTD, masked_BT, trajectories)
-            valid_N = valid_N & moved_N
+            target_ND, _ = view_displacement(hidden_BTD, masked_BT, trajectories)
         if parts.matrix is not None:
             guess_ND = parts.matrix(guess_ND)
         cost_N, defined_N = turning_cost(guess_ND, target_ND)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semtube.objectives.directions import ScaledLinear
-from semtube.objectives.objective import Encoder, Objective
+from semtube.objectives.objective import Encoder, Objective, needs_positive, needs_whole
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Content, Trajectories
 from semtube.objectives.weights import Weight
@@ -49,15 +49,15 @@ class NextLatent(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.horizon < 1:
-            raise ValueError(f"horizon is {self.horizon}: at least 1 is needed")
-        for name in ("expansion", "predictor_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+        needs_whole("horizon", self.horizon, 1)
+        needs_positive("expansion", self.expansion)
+        needs_positive("predictor_rate", self.predictor_rate)
 
     def build_parts(self, width: int) -> nn.Module:
         """The predictor p."""
-        return NextStatePredictor(width, round(2 * self.expansion * width), self.predictor_rate)
+        return NextStatePredictor(
+            width, max(1, round(2 * self.expansion * width)), self.predictor_rate
+        )
 
     def __call__(
         self,
@@ -78,7 +78,8 @@ class NextLatent(Objective):
         place_BT = torch.arange(document_BT.numel(), device=document_BT.device)
         token_BTD = encoder.embed(place_BT.view_as(document_BT)).to(wide)
         guess_BTD, num_steps = true_BTD, min(self.horizon, document_BT.shape[1] - 1)
-        total_N = true_BTD.new_zeros(trajectories.num_documents)
+        # With a graph, also for rows that have no next token.
+        total_N = trajectories.sum_by_document(0 * true_BTD.sum(-1))
         count_N = torch.zeros_like(trajectories.key_N)
         for ahead in range(1, num_steps + 1):
             guess_BTD = parts(guess_BTD[:, :-1], token_BTD[:, ahead:])

@@ -80,6 +80,8 @@ class Objective:
     def __post_init__(self) -> None:
         weights.check(self.weight)
         layers = self.layers
+        if not all(isinstance(x, int) and not isinstance(x, bool) for x in layers):
+            raise ValueError(f"layer is {self.layer!r}: give whole numbers, such as -1 or (4, -1)")
         if not layers or len(set(layers)) != len(layers):
             raise ValueError(f"layer is {self.layer!r}: give one layer or several different ones")
         if 0 in layers:
@@ -88,8 +90,7 @@ class Objective:
             raise ValueError(
                 f"layer is {self.layer!r}: an Adaptive weight is measured at one layer"
             )
-        if self.content not in CONTENT_ROLES:
-            raise ValueError(f"content is {self.content!r}: use one of {tuple(CONTENT_ROLES)}")
+        needs("content", self.content, tuple(CONTENT_ROLES))
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -148,3 +149,24 @@ def needs(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}: use one of {allowed}")
+
+
+def needs_whole(name: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number of at least `least`.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}: a whole number of at least {least} is needed")
+
+
+def needs_positive(name: str, value: Any) -> None:
+    """Refuse what is no finite number above 0.
+
+    Raises:
+        ValueError: saying so.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and 0 < value < float("inf")):
+        raise ValueError(f"{name} is {value!r}: it must be a number above 0")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,10 +51,16 @@ class RDrop(Objective):
         assert encoder is not None, "R-Drop encodes"
         again_BTD = encoder.again()
         place_P = trajectories.predicting_BT.flatten().nonzero()[:, 0]
-        first_PV = F.log_softmax(encoder.logits(hidden_BTD.flatten(0, 1)[place_P]).float(), -1)
-        second_PV = F.log_softmax(encoder.logits(again_BTD.flatten(0, 1)[place_P]).float(), -1)
+        first_PV, second_PV = (
+            _log_probabilities(encoder.logits(states_BTD.flatten(0, 1)[place_P]))
+            for states_BTD in (hidden_BTD, again_BTD)
+        )
         # KL(p || q) + KL(q || p) = sum (p - q) (log p - log q)
         cost_P = ((first_PV.exp() - second_PV.exp()) * (first_PV - second_PV)).sum(-1) / 2
         document_P = trajectories.document_BT.flatten()[place_P]
         total_N = cost_P.new_zeros(trajectories.num_documents).index_add(0, document_P, cost_P)
         return LossTerm(total_N, trajectories.sum_by_document(trajectories.predicting_BT.long()))
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semtube.objectives.directions import LinearPredictor, turning_cost
-from semtube.objectives.objective import Encoder, Objective, needs
+from semtube.objectives.objective import Encoder, Objective, needs, needs_positive, needs_whole
 from semtube.objectives.random_keys import fold
 from semtube.objectives.sampling import ContentRanks, Law, draw_spans, draw_triplets
 from semtube.objectives.term import LossTerm
@@ -79,13 +79,9 @@ class SemanticTube(Objective):
         needs("form", self.form, tuple(_LAWS))
         if self.law not in _LAWS[self.form]:
             raise ValueError(f"law is {self.law!r}: form {self.form!r} takes {_LAWS[self.form]}")
-        if self.max_length is not None and self.max_length < _SHORTEST[self.form]:
-            raise ValueError(
-                f"max_length is {self.max_length}: form {self.form!r} needs at least "
-                f"{_SHORTEST[self.form]} content tokens, or None"
-            )
-        if self.draws < 1:
-            raise ValueError(f"draws is {self.draws}: at least 1 is needed")
+        if self.max_length is not None:
+            needs_whole("max_length", self.max_length, _SHORTEST[self.form])
+        needs_whole("draws", self.draws, 1)
         needs("length_weight", self.length_weight, ("none", "quadratic", "linear"))
         check_predictor(self.predictor, self.predictor_rate, self.layers)
 
@@ -109,16 +105,20 @@ class SemanticTube(Objective):
         context_NKD, target_NKD, lengths_NK2, valid_N = displacements(
             hidden_BTD, trajectories, key_N, wide
         )
+        # Without a draw the ranks mean nothing, and may point into padding that is not finite.
+        context_NKD, target_NKD = (
+            torch.where(valid_N[:, None, None], states, 0) for states in (context_NKD, target_NKD)
+        )
         if parts is not None:
             context_NKD = parts(context_NKD)
         cost_NK, defined_NK = turning_cost(context_NKD, target_NKD)
         if self.length_weight != "none":
-            cost_NK = cost_NK * self._length_factor(lengths_NK2)
+            cost_NK = cost_NK * self._length_factor(lengths_NK2.to(cost_NK.dtype))
         counted_NK = defined_NK & valid_N[:, None]
         return LossTerm((cost_NK * counted_NK).sum(-1), counted_NK.sum(-1))
 
     def _length_factor(self, lengths_NK2: Tensor) -> Tensor:
-        a_NK, b_NK = lengths_NK2.float().unbind(-1)
+        a_NK, b_NK = lengths_NK2.unbind(-1)
         if self.length_weight == "quadratic":
             return 2 * a_NK * b_NK / (a_NK**2 + b_NK**2).clamp_min(1)
         return 1 - (a_NK - b_NK).abs() / (a_NK + b_NK).clamp_min(1)
@@ -178,7 +178,6 @@ def check_predictor(predictor: str, rate: float, layers: tuple[int, ...]) -> Non
         ValueError: an unknown kind, a rate that is not above 0, or more than one layer.
     """
     needs("predictor", predictor, ("none", "linear"))
-    if not 0 < rate < float("inf"):
-        raise ValueError(f"predictor_rate is {rate}: it must be above 0")
+    needs_positive("predictor_rate", rate)
     if predictor == "linear" and len(layers) > 1:
         raise ValueError(f"layer is {layers}: a predictor serves one layer")

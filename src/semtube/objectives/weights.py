@@ -41,8 +41,8 @@ class Ramp:
     def __post_init__(self) -> None:
         _check_weight("weight", self.weight)
         _check_weight("start", self.start)
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}: a ramp needs at least 1")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps is {self.steps!r}: a whole number of at least 1 is needed")
         if self.shape not in ("linear", "cosine"):
             raise ValueError(f"shape is {self.shape!r}: use 'linear' or 'cosine'")
 
@@ -79,7 +79,7 @@ class Dropped:
 
     def at(self, step: int, key: int) -> float:
         """The weight of a step; the same on every process, since it depends on key and step."""
-        ticket = draw_below(fold(fold(torch.tensor(key), step), 0x5D), torch.tensor(1 << 30))
+        ticket = draw_below(fold(fold(torch.tensor(0), key), step), torch.tensor(1 << 30))
         return 0.0 if int(ticket) < self.rate * (1 << 30) else self.weight
 
 
@@ -132,7 +132,7 @@ def check(weight: Any) -> None:
     Raises:
         ValueError: saying what is wanted.
     """
-    if isinstance(weight, bool) or not isinstance(weight, int | float | Ramp | Dropped | Adaptive):
+    if not isinstance(weight, int | float | Ramp | Dropped | Adaptive):
         raise ValueError(f"weight is {weight!r}: give a number, Ramp, Dropped or Adaptive")
     if isinstance(weight, int | float):
         _check_weight("weight", weight)
@@ -173,5 +173,6 @@ def from_plain(value: Any) -> Weight:
 
 
 def _check_weight(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} is {value}: a finite number of at least 0 is needed")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and 0 <= value < math.inf):
+        raise ValueError(f"{name} is {value!r}: a finite number of at least 0 is needed")

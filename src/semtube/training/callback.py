@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from semtube.errors import UserError
 from semtube.models.attachment import Attachment
@@ -18,7 +25,7 @@ class TermCallback(TrainerCallback):
     """For any `Trainer` or `SFTTrainer` that trains an attached model.
 
         with semtube.attach(trainer.model, objective) as attachment:
-            trainer.add_callback(TermCallback(attachment))
+            TermCallback(attachment).add_to(trainer)
             trainer.train()
 
     Training works without it; with it the term is logged as `term_loss` beside the host's own
@@ -30,6 +37,10 @@ class TermCallback(TrainerCallback):
     def __init__(self, attachment: Attachment) -> None:
         self.attachment = attachment
 
+    def add_to(self, trainer: Trainer) -> None:
+        """Become the trainer's first callback, so that its trackers see the term too."""
+        trainer.callback_handler.callbacks.insert(0, self)
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
@@ -38,6 +49,12 @@ class TermCallback(TrainerCallback):
         Raises:
             UserError: it does not, or the learnable parts are missing beside the adapters.
         """
+        if getattr(args, "packing_strategy", None) == "wrapped" and getattr(args, "packing", False):
+            warnings.warn(
+                "packing_strategy='wrapped' cuts texts without marking where they begin, so the "
+                "term runs across them: use 'bfd'",
+                stacklevel=2,
+            )
         if state.global_step == 0:
             return
         folder = _checkpoint(args, state)

@@ -143,8 +143,7 @@ def train(
             attachment = stack.enter_context(
                 attach(loaded.model, objective, seed=stream_seed(config.seed, "spans"))
             )
-            # First in line, so that trackers see the term too.
-            trainer.callback_handler.callbacks.insert(0, TermCallback(attachment))
+            TermCallback(attachment).add_to(trainer)
         # PEFT looks for a config beside a GGUF base, to see whether embeddings grew: they do not.
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Could not find a config file", module="peft")
