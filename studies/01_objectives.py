@@ -13,7 +13,8 @@ at seed 1 and the one with the best exact match on the validation rows is kept (
 loss); it is then trained at seeds 2 and 3 too. Test rows are decoded once for each of these three
 runs and for no other. An arm is compared with plain next-token prediction by seed and by row.
 
-Expected cost: two hours on two cores. Finished runs are kept under --runs and never done twice.
+Expected cost: an hour and a half on two cores. An arm that stands in --output is not done again,
+nor is a run that is finished under --runs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class Study:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.pool, self.validation = folder / "pool.jsonl", folder / "validation.jsonl"
-        lines = train.read_text().splitlines(keepends=True)
+        lines = [line + "\n" for line in train.read_text().rstrip("\n").split("\n")]
         chosen = set(random.Random(0).sample(range(len(lines)), VALIDATION_ROWS))
         for path, inside in ((self.pool, False), (self.validation, True)):
             path.write_text("".join(x for i, x in enumerate(lines) if (i in chosen) == inside))
@@ -135,47 +135,27 @@ class Study:
         for seed in SEEDS:
             self.read_test(arm, value, seed)
 
-    def summary(self) -> dict[str, Any]:
-        """Every finished arm beside next-token prediction."""
-        rows = {}
-        base = self.right("next token", "0")
-        for arm, (_, tuned, values) in ARMS.items():
-            if not all(
-                (self.run_folder(arm, v, SEEDS[0]) / "result.json").is_file() for v in values
-            ):
-                continue
-            value = self.best(arm)
-            folders = [self.run_folder(arm, value, seed) for seed in SEEDS]
-            if not all((folder / "test" / "metrics.json").is_file() for folder in folders):
-                continue
-            right = self.right(arm, value)
-            metrics = [read_json(folder / "test" / "metrics.json") for folder in folders]
-            difference = right.astype(float) - base
-            interval = bootstrap_interval(
-                difference, over_seeds=True, confidence=0.95, num_resamples=10_000,
-                generator=np.random.default_rng(0),
-            )  # fmt: skip
-            rows[arm] = {
-                "tuned": tuned,
-                "value": value,
-                "validation_exact_match": {
-                    v: read_json(self.run_folder(arm, v, SEEDS[0]) / "result.json")["metrics"][
-                        "exact_match"
-                    ]["mean"]
-                    for v in values
-                },
-                "exact_match": [float(r.mean()) for r in right],
-                "difference": float(difference.mean()),
-                "interval": asdict(interval),
-                "loss": [m["loss"]["mean"] for m in metrics],
-                "tube_loss": [m["tube_loss"]["mean"] for m in metrics],
-                "stopped": [m["stopped"]["mean"] for m in metrics],
-                "training_seconds": [
-                    read_json(folder / "result.json")["training_seconds"] for folder in folders
-                ],
-                "right": ["".join("01"[int(x)] for x in r) for r in right],
-            }
-        return rows
+    def row(self, arm: str) -> dict[str, Any]:
+        """One finished arm."""
+        tuned, values = ARMS[arm][1:]
+        value = self.best(arm)
+        folders = [self.run_folder(arm, value, seed) for seed in SEEDS]
+        metrics = [read_json(folder / "test" / "metrics.json") for folder in folders]
+        tuning = {v: read_json(self.run_folder(arm, v, SEEDS[0]) / "result.json") for v in values}
+        right = self.right(arm, value)
+        return {
+            "tuned": tuned,
+            "value": value,
+            "validation_exact_match": {
+                v: result["metrics"]["exact_match"]["mean"] for v, result in tuning.items()
+            },
+            "exact_match": [float(r.mean()) for r in right],
+            "loss": [m["loss"]["mean"] for m in metrics],
+            "tube_loss": [m["tube_loss"]["mean"] for m in metrics],
+            "stopped": [m["stopped"]["mean"] for m in metrics],
+            "right": ["".join("01"[int(x)] for x in r) for r in right],
+            "commit": read_json(folders[0] / "environment.json")[0]["commit"],
+        }
 
     def right(self, arm: str, value: str) -> np.ndarray:
         """(seeds, test rows) which rows an arm has right."""
@@ -196,6 +176,20 @@ def semtube(*words: Any) -> None:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
 
 
+def difference(row: dict[str, Any], base: dict[str, Any]) -> tuple[float, float, float]:
+    """Points of exact match over next-token prediction, with a 95 % interval.
+
+    Paired by seed and by test row; seeds and rows are resampled.
+    """
+    right, plain = (np.array([[x == "1" for x in r] for r in a["right"]]) for a in (row, base))
+    paired = 100 * (right.astype(float) - plain)
+    interval = bootstrap_interval(
+        paired, over_seeds=True, confidence=0.95, num_resamples=10_000,
+        generator=np.random.default_rng(0),
+    )  # fmt: skip
+    return float(paired.mean()), interval.low, interval.high
+
+
 def table(rows: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
@@ -203,21 +197,23 @@ def table(rows: dict[str, Any]) -> str:
         "loss | tube loss |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for arm, row in rows.items():
+    for arm in ARMS:
+        if arm not in rows:
+            continue
+        row = rows[arm]
         each = " / ".join(f"{100 * x:.1f}" for x in row["exact_match"])
-        low, high = 100 * row["interval"]["low"], 100 * row["interval"]["high"]
-        difference = f"{100 * row['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        mean, low, high = difference(row, rows["next token"])
+        shown = "" if arm == "next token" else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
         name = row["tuned"].removeprefix("--")
         lines.append(
-            f"| {arm} | {name} {row['value']} | {each} | "
-            f"{'' if arm == 'next token' else difference} | {np.mean(row['loss']):.4f} | "
+            f"| {arm} | {name} {row['value']} | {each} | {shown} | {np.mean(row['loss']):.4f} | "
             f"{np.mean(row['tube_loss']):.3f} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Do what is not done, and write the table."""
+    """Do the arms that the results file lacks, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
@@ -225,15 +221,26 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    document = read_json(options.output) if options.output.is_file() else {"arms": {}}
+    missing = [arm for arm in ARMS if arm not in document["arms"]]
     study = Study(options.train, options.test, options.runs)
+
+    def finish(arm: str) -> None:
+        study.arm(arm)
+        document["arms"][arm] = study.row(arm)
+        write_json(options.output, {**document, "common": COMMON, **describe()})
+
     with ThreadPoolExecutor(options.workers) as pool:
-        for _ in pool.map(study.arm, ARMS):
+        for _ in pool.map(finish, missing):
             pass
-    rows = study.summary()
-    write_json(
-        options.output, {"environment": describe_environment(), "common": COMMON, "arms": rows}
-    )
-    print(table(rows))
+    print(table(document["arms"]))
+
+
+def describe() -> dict[str, Any]:
+    """Versions and device; each arm carries the commit of its own runs."""
+    environment = describe_environment()
+    environment.pop("commit")
+    return {"environment": environment}
 
 
 if __name__ == "__main__":

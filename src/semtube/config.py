@@ -39,7 +39,7 @@ class RunConfig:
         objective: What is added to next-token prediction; `ntp` adds nothing. `semtube objectives`
             lists them.
         weight: Factor of the objective (lambda in the papers); unset for its default. With the
-            adaptive schedule, the fraction of the next-token gradient.
+            adaptive schedule, the fraction of the next-token gradient. No `ntp` run reads it.
         weight_schedule: `constant`; `linear` or `cosine`, rising over the whole run; `adaptive`,
             set at every step so that the gradients keep a ratio.
         weight_dropout: Share of steps that leave the objective out, in [0, 1).
@@ -133,6 +133,9 @@ class RunConfig:
         )
         for name in ("weight_dropout", "attention_dropout"):
             _need(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        adaptive_at_zero = self.weight_schedule == "adaptive" and weight == 0
+        wanted = "above 0 with the adaptive weight_schedule, or unset"
+        _need(not adaptive_at_zero, "weight", weight, wanted)
         unread = self.objective == "ntp" and self.options
         _need(not unread, "options", self.options, "unset with objective 'ntp'")
         _need(

@@ -39,6 +39,9 @@ def run(argv: list[str]) -> int:
         console.print(table)
         console.print("One of them with its options: semtube objectives NAME")
         return 0
+    if name == "ntp":
+        console.print("ntp: next-token prediction alone; it has no options.")
+        return 0
     if name not in OBJECTIVES:
         near = difflib.get_close_matches(name, OBJECTIVES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(OBJECTIVES)}"

@@ -38,6 +38,7 @@ from semtube.models.step_watch import StepWatch
 from semtube.models.term_log import TermLog
 from semtube.objectives import weights
 from semtube.objectives.objective import Objective
+from semtube.objectives.random_keys import fold
 from semtube.objectives.trajectories import ROLES_KEY
 
 
@@ -96,7 +97,22 @@ class Attachment:
                 f"{objective} has learnable parts: attach before the model is wrapped for "
                 "distributed training, so that they are synchronised too"
             )
-        self._parts_name = None if parts.is_empty else parts.register(model, objective.name)
+        self._parts_name = (
+            None
+            if parts.is_empty
+            else parts.register(
+                model, objective.name, [other._parts for other in self._shared.attachments]
+            )
+        )
+        measured = parts.meter is not None or any(
+            other._parts.meter is not None for other in self._shared.attachments
+        )
+        if measured and self._shared.attachments:
+            self._remove_parts(model)
+            raise UserError(
+                f"{objective} cannot stand beside another objective: an Adaptive weight, and "
+                "measure_gradients, would take the other's gradient for the next-token loss's"
+            )
         self._shared.attachments.append(self)
         self._forward: ForwardPass | None = None
         self._arriving: ForwardPass | None = None
@@ -196,7 +212,12 @@ class Attachment:
 
         The model's own `state_dict` has the parts too, unless it is one of PEFT, which saves
         adapters alone.
+
+        Raises:
+            UserError: after detaching, when the parts are gone.
         """
+        if not self._hooks:
+            raise UserError("the objective is detached: take its state before")
         return {
             "objective": self.objective.to_dict(),
             "seed": self._seed,
@@ -290,19 +311,21 @@ class Attachment:
             tap = partial(parts.meter.tap, weight=forward.weight)
             read_BTD = tap(hidden_BTD, main=True)
         key = self._seed * 2**32 + self.step
+        assert forward.trajectories is not None
         encoder = None
         if self.objective.encodes:
             wrap = partial(tap, main=False) if tap is not None else lambda states: states
             ids = forward.batch.input_ids
-            encoder = ModelEncoder(self.model, self._decoder, ids, call, key, wrap)
-        assert forward.trajectories is not None
+            # Other texts, another step or another run: other dropout masks.
+            own_key = int(fold(forward.trajectories.key_N.sum(), key)) & 0xFFFFFFFF
+            encoder = ModelEncoder(self.model, self._decoder, ids, call, own_key, wrap)
         with torch.autocast(hidden_BTD.device.type, enabled=False), self._encoding():
             term = self.objective(
                 read_BTD, forward.trajectories, key, parts=parts.learned, encoder=encoder
             )
         mean_N = term.mean_N / len(self.objective.layers)
         if not forward.finished:
-            self._watch.num_due += 1
+            self._watch.due()
             self._log.add(mean_N.detach(), term.count_N > 0, forward.trajectories.present_N)
         return AddGradient.apply(
             hidden_BTD, mean_N, forward, forward.weight, self._arrive, parts.meter
@@ -362,6 +385,11 @@ class Attachment:
             )
         return self._arriving
 
+    def _remove_parts(self, model: nn.Module) -> None:
+        if self._parts_name is not None:
+            delattr(model, self._parts_name)
+            self._parts_name = None
+
     def _check_recomputation(self) -> None:
         if not any(other.objective.encodes for other in self._shared.attachments):
             return
@@ -381,9 +409,7 @@ class Attachment:
             hook.remove()
         self._hooks.clear()
         self._forward = self._arriving = None
-        if self._parts_name is not None:
-            delattr(self.model, self._parts_name)
-            self._parts_name = None
+        self._remove_parts(self.model)
         if self in self._shared.attachments:
             self._shared.attachments.remove(self)
 

@@ -21,6 +21,9 @@ from semtube.objectives.objective import PADDING_INDEX, VECTOR
 #: Models whose attention is known to keep packed texts apart.
 _CHECKED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
+#: Settings by which some models rescale their logits.
+_LOGIT_SCALES = ("logit_scale", "logits_scaling", "logits_soft_cap", "lm_head_multiplier")
+
 
 class ModelEncoder:
     """An `Encoder` for one forward pass of a host.
@@ -30,7 +33,8 @@ class ModelEncoder:
         decoder: its decoder.
         input_ids: (B, T) of the host's batch; None where it gave embeddings.
         call: the arguments that the decoder was called with.
-        key: seeds the dropout of the extra passes; the global generators are left as they were.
+        key: seeds the dropout of the extra passes, in 32 bits, which is what torch reads of it on a
+            CPU; the global generators are left as they were.
         wrap: applied to the states of every extra pass.
     """
 
@@ -62,13 +66,19 @@ class ModelEncoder:
         """See `semtube.objectives.objective.Encoder`.
 
         Raises:
-            UserError: the host's batch has no token ids, or the model's attention does not keep
-                texts apart by their positions.
+            UserError: the host's batch has no token ids, the embeddings are of another width than
+                the states, or the attention does not keep texts apart by their positions.
         """
         embedded_RWD = self.embed(index_RW.clamp_min(0))
         embedded_RWD = torch.where((index_RW == PADDING_INDEX)[..., None], 0, embedded_RWD)
         if vectors_KD is not None:
             number_RW = (VECTOR - index_RW).clamp_min(0)
+            if vectors_KD.shape[-1] != embedded_RWD.shape[-1]:
+                raise UserError(
+                    f"the model embeds tokens in {embedded_RWD.shape[-1]} numbers but its states "
+                    f"have {vectors_KD.shape[-1]}, so learned vectors cannot stand among its "
+                    "tokens: use an objective without them"
+                )
             vector_RWD = vectors_KD.to(embedded_RWD.dtype)[number_RW]
             embedded_RWD = torch.where((index_RW <= VECTOR)[..., None], vector_RWD, embedded_RWD)
         if self._decoder not in _CHECKED:
@@ -84,7 +94,8 @@ class ModelEncoder:
                 "the host gives the model embeddings, not token ids, so the objective cannot put "
                 "its own texts together: give input_ids"
             )
-        return self._causal_lm.get_input_embeddings()(self._input_ids.flatten()[index])
+        with self._own_dropout():  # noise on embeddings, and dropout behind them, draw too
+            return self._causal_lm.get_input_embeddings()(self._input_ids.flatten()[index])
 
     def logits(self, states: Tensor) -> Tensor:
         """See `Encoder`.
@@ -93,8 +104,8 @@ class ModelEncoder:
             UserError: the model has no head, or rescales its logits in a way not known here.
         """
         head = self._causal_lm.get_output_embeddings()
-        config = getattr(self._causal_lm, "config", None)
-        scaled = any(getattr(config, name, None) for name in ("logit_scale", "logits_scaling"))
+        config = self._causal_lm.config.get_text_config()
+        scaled = any(getattr(config, name, None) not in (None, 1) for name in _LOGIT_SCALES)
         if head is None or scaled:
             raise UserError(
                 f"{type(self._causal_lm).__name__} has no plain head, so its predictions cannot "
@@ -135,21 +146,24 @@ class ModelEncoder:
 
     @torch.no_grad()
     def _check_apart(self) -> None:
-        """A text must have the states it has alone, whatever stands before it in its row."""
-        width = min(6, self._input_ids.numel()) if self._input_ids is not None else 0
-        training = {module: module.training for module in self._decoder.modules()}
-        self._decoder.eval()
+        """The states of a text must not depend on what stands before it in its row."""
+        embed = self._causal_lm.get_input_embeddings()
+        device = next(self._decoder.parameters()).device
+        modules = [*self._decoder.modules(), embed]
+        training = [module.training for module in modules]
+        for module in modules:
+            module.training = False
         try:
-            place_W = torch.arange(width, device=next(self._decoder.parameters()).device)
-            embedded = self.embed(place_W)[None]
-            half = width // 2
-            apart = self._run(embedded, torch.where(place_W < half, place_W, place_W - half)[None])
-            joined = self._run(embedded, place_W[None])[:, half:]
-            alone = self._run(embedded[:, half:], place_W[None, : width - half])
+            texts_R6 = torch.tensor([[0, 1, 2, 3, 4, 5], [6, 7, 8, 3, 4, 5]], device=device)
+            embedded = embed(texts_R6)
+            apart, joined = (
+                self._run(embedded, torch.tensor([position, position], device=device))[:, 3:]
+                for position in ([0, 1, 2, 0, 1, 2], [0, 1, 2, 3, 4, 5])
+            )
         finally:
-            for module, mode in training.items():
+            for module, mode in zip(modules, training, strict=True):
                 module.training = mode
-        if (apart[:, half:] - alone).norm() > 0.1 * (joined - alone).norm():
+        if (apart[0] - apart[1]).norm() > 0.1 * (joined[0] - joined[1]).norm():
             raise UserError(
                 f"the attention of {type(self._decoder).__name__} does not keep texts apart that "
                 "share a row, so the objective's views would see each other: use a model whose "
@@ -161,16 +175,16 @@ class ModelEncoder:
         device = next(self._decoder.parameters()).device
         on_gpu = device.type == "cuda"
         with torch.random.fork_rng(devices=[device] if on_gpu else []):
-            torch.default_generator.manual_seed(self._key % 2**63)
+            torch.default_generator.manual_seed(self._key)
             if on_gpu:
                 with torch.cuda.device(device):
-                    torch.cuda.manual_seed(self._key % 2**63)
+                    torch.cuda.manual_seed(self._key)
             yield
 
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether a training pass of the model draws any dropout mask."""
-    rate_names = ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout")
+    rate_names = ("dropout", "attention_dropout", "activation_dropout", "hidden_dropout")
     return any(
         (isinstance(module, nn.Dropout) and module.p > 0)
         or any(isinstance(r := getattr(module, name, 0), float) and r > 0 for name in rate_names)

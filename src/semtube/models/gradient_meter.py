@@ -19,12 +19,11 @@ class GradientMeter(nn.Module):
 
     next_token_squared: Tensor
     term_squared: Tensor
-    mass: Tensor
 
     def __init__(self, adaptive: Adaptive | None) -> None:
         super().__init__()
         self.adaptive = adaptive
-        for name in ("next_token_squared", "term_squared", "mass"):
+        for name in ("next_token_squared", "term_squared"):
             self.register_buffer(name, torch.zeros(()))
         self._step: Tensor | None = None
         self._incoming: Tensor | None = None
@@ -34,8 +33,8 @@ class GradientMeter(nn.Module):
         """What the past steps make of the `Adaptive` weight; one number for a whole step."""
         assert self.adaptive is not None, "only an Adaptive weight is measured"
         ratio = (self.next_token_squared / self.term_squared).sqrt()
-        chosen = (self.adaptive.fraction * ratio).nan_to_num(Adaptive.FIRST, posinf=torch.inf)
-        return torch.where(self.mass > 0, chosen.clamp_max(self.adaptive.maximum), Adaptive.FIRST)
+        chosen = (self.adaptive.fraction * ratio).clamp_max(self.adaptive.maximum)
+        return torch.where(self.term_squared > 0, chosen, Adaptive.FIRST)
 
     def tap(self, states: Tensor, weight: Tensor | float, *, main: bool) -> Tensor:
         """The states unchanged; the gradient that the term sends to them is measured.
@@ -56,31 +55,34 @@ class GradientMeter(nn.Module):
         self._add(1, grad.square().sum())
         if main:
             assert self._incoming is not None, "the term's gradient comes after the host's"
-            self._add(2, (self._incoming.float() * grad).sum())
+            self._add(2, grad.square().sum())
+            self._add(3, (self._incoming.float() * grad).sum())
             self._incoming = None
 
     def end_step(self, weight: Tensor | float) -> None:
         """Take the step that has ended into the running means and the logs."""
+        self._incoming = None
         step, self._step = self._step, None
         if step is None:
             return
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(step)
-        next_token, term, dot = step
+        next_token, term, main, dot = step
         # A step whose gradients overflowed is not one to learn from.
         good = step.isfinite().all() & (term > 0)
         if self.adaptive is not None:
             keep = torch.where(good, self.adaptive.smoothing, 1.0)
             for mean, value in ((self.next_token_squared, next_token), (self.term_squared, term)):
                 mean.copy_(keep * mean + (1 - keep) * torch.where(good, value, 0))
-            self.mass.copy_(keep * self.mass + (1 - keep))
-        cosine = dot / (next_token * term).sqrt()
+        # Only at the states of the host's own pass do both gradients exist.
+        cosine = dot / (next_token * main).sqrt()
         values = torch.stack(
             [
                 next_token.sqrt(),
                 term.sqrt(),
-                cosine,
+                cosine.nan_to_num(0),
                 torch.as_tensor(weight).to(step),
+                (good & (main > 0)).to(step),
                 good.to(step),
             ]
         )
@@ -92,15 +94,16 @@ class GradientMeter(nn.Module):
         logs, self._logs = self._logs, None
         if logs is None:
             return {}
-        *sums, count = logs.tolist()
+        next_token, term, cosine, weight, num_cosines, count = logs.tolist()
         if count == 0:
             return {}
-        names = ("gradient_next_token", "gradient_term", "gradient_cosine", "term_weight")
-        return {name: value / count for name, value in zip(names, sums, strict=True)}
+        found = {"gradient_next_token": next_token, "gradient_term": term, "term_weight": weight}
+        found = {name: value / count for name, value in found.items()}
+        return {**found, "gradient_cosine": cosine / num_cosines} if num_cosines else found
 
     def _add(self, slot: int, value: Tensor) -> None:
         if self._step is None:
-            self._step = torch.zeros(3, device=value.device)
+            self._step = torch.zeros(4, device=value.device)
         self._step[slot] += value
 
 

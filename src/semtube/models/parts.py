@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from semtube.errors import UserError
 from semtube.models.decoder import causal_lm_of
 from semtube.models.gradient_meter import GradientMeter
 from semtube.objectives.objective import Objective
@@ -32,18 +33,35 @@ class Parts(nn.Module):
     def build(
         cls, objective: Objective, model: nn.Module, seed: int, *, measure_gradients: bool
     ) -> Parts:
-        """For a model, on its device; initial values come from `seed` alone."""
-        learned = None
+        """For a model, on its device; initial values come from `seed` alone.
+
+        Raises:
+            UserError: something is to be learned, and the model does not tell its width.
+        """
+        learned, width = None, hidden_width(model)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             if not is_never_used(objective.weight):
-                learned = objective.build_parts(hidden_width(model))
+                learned = objective.build_parts(width or 1)
+        if learned is not None and width is None:
+            raise UserError(
+                f"{objective} has learnable parts, and {type(model).__name__} does not tell the "
+                "width of its states: give it a config with hidden_size"
+            )
         adaptive = objective.weight if isinstance(objective.weight, Adaptive) else None
         meter = GradientMeter(adaptive) if adaptive is not None or measure_gradients else None
         return cls(learned, meter).to(next(model.parameters()).device)
 
-    def register(self, model: nn.Module, name: str) -> str:
-        """Become a submodule of the model; returns the submodule's name."""
+    def register(self, model: nn.Module, name: str, live: list[Parts]) -> str:
+        """Become a submodule of the model; returns the submodule's name.
+
+        Args:
+            live: parts of the model's other attachments.
+        """
+        # A copy of an attached model still has the parts of the original's attachment.
+        for child, module in list(model.named_children()):
+            if isinstance(module, Parts) and module not in live:
+                delattr(model, child)
         taken = dict(model.named_children())
         names = (f"semtube_{name}{number}" for number in ("", *range(2, 99)))
         free = next(name for name in names if name not in taken)
@@ -56,10 +74,12 @@ class Parts(nn.Module):
         return self.learned is None and self.meter is None
 
 
-def hidden_width(model: nn.Module) -> int:
-    """Width of the hidden states, 0 for a model that does not tell."""
+def hidden_width(model: nn.Module) -> int | None:
+    """Width of the hidden states; None for a model that does not tell."""
     causal_lm = causal_lm_of(model)
+    if hasattr(causal_lm, "get_output_embeddings"):
+        head = causal_lm.get_output_embeddings()
+        if hasattr(head, "in_features"):
+            return head.in_features
     config = getattr(causal_lm, "config", None)
-    if config is not None and hasattr(config, "get_text_config"):
-        return getattr(config.get_text_config(), "hidden_size", 0)
-    return 0
+    return getattr(config, "hidden_size", None)

@@ -24,17 +24,22 @@ class StepWatch:
         self._hooked = hooked
         #: Forward passes seen, those of them with a term, terms that reached the gradient.
         self.num_fired = self.num_due = self.num_arrived = 0
-        self.ever_arrived = False
+        self._ever_arrived = self._ever_due = self._ever_stepped = False
         self._parts_trained = False
         self._owned: weakref.WeakKeyDictionary[Optimizer, tuple[int, bool]] = (
             weakref.WeakKeyDictionary()
         )
         self._stepped: set[int] = set()
 
+    def due(self) -> None:
+        """A forward pass has a term."""
+        self.num_due += 1
+        self._ever_due = True
+
     def arrived(self) -> None:
         """A term has reached the gradient."""
         self.num_arrived += 1
-        self.ever_arrived = True
+        self._ever_arrived = True
 
     def ends_step(self, optimizer: Optimizer, model: nn.Module, parts: Parts) -> bool:
         """Whether this optimizer's step ends a step of the model.
@@ -53,17 +58,18 @@ class StepWatch:
             # torch.distributed.checkpoint makes such a step to create the optimizer's state.
             return False
         self._check(parts)
+        self._ever_stepped = True
         self.num_fired = self.num_due = self.num_arrived = 0
         self._stepped = {id(optimizer)}
         return True
 
     def check_used(self) -> None:
-        """The term must have reached a gradient at least once.
+        """The term must have reached a gradient, unless its weight was 0 in every step so far.
 
         Raises:
             UserError: it has not.
         """
-        if not self.ever_arrived:
+        if not self._ever_arrived and (self._ever_due or not self._ever_stepped):
             raise UserError(
                 f"{self._what} was attached but reached no gradient: no training step ran "
                 "through this model while it was attached"

@@ -68,11 +68,6 @@ class Curvature(Objective):
     layer: int | tuple[int, ...] = -1  # type: ignore[misc]
     content: Content = "text"  # type: ignore[misc]
 
-    def __post_init__(self) -> None:
-        if isinstance(self.layer, list):
-            object.__setattr__(self, "layer", tuple(self.layer))
-        super().__post_init__()
-
     def __call__(
         self,
         hidden_BTD: Tensor,

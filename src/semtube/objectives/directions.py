@@ -27,16 +27,23 @@ def turning_cost(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(defined, cost, 0), defined
 
 
-class LinearPredictor(nn.Module):
-    """x -> x + rate * x @ A.T with A starting at zero: the identity at first.
+def at_rate(parameter: Tensor, rate: float) -> Tensor:
+    """`rate` times a parameter, with the gradient of the plain one.
 
     An optimizer such as Adam moves every weight by about its learning rate, whatever the
-    gradient. `rate` makes the map learn that many times faster than the model in the model's own
-    optimizer; at the model's fine-tuning rate it would never move.
+    gradient. What is used here moves `rate` times as far, in the model's own optimizer and under
+    any other too, and the gradient that is clipped with the model's is not blown up.
+    """
+    return parameter + (rate - 1) * parameter.detach()
+
+
+class LinearPredictor(nn.Module):
+    """x -> x + x @ A.T with A starting at zero: the identity at first.
 
     Args:
         width: D.
-        rate: multiple of the model's learning rate, above 0.
+        rate: how many times faster than the model A learns; at a model's fine-tuning rate it
+            would never move.
 
     Source: the linear predictor of arXiv 2602.22617 (ablation "Pred") and 2509.14252. Theirs
         starts at random and learns at the model's rate.
@@ -49,13 +56,13 @@ class LinearPredictor(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """The mapped vectors, in the input's dtype."""
-        return states + self.rate * (states @ self.change.to(states.dtype).T)
+        return states + states @ at_rate(self.change, self.rate).to(states.dtype).T
 
 
 class ScaledLinear(nn.Module):
-    """A linear map without bias, weights `rate` times its parameter; starts at N(0, std^2).
+    """A linear map without bias that learns `rate` times faster than the model.
 
-    See `LinearPredictor` for why: it learns `rate` times faster than the model.
+    Its weights start at N(0, std^2).
     """
 
     def __init__(self, num_in: int, num_out: int, rate: float, *, std: float = 0.02) -> None:
@@ -65,4 +72,26 @@ class ScaledLinear(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """The mapped vectors, in the input's dtype."""
-        return self.rate * (states @ self.weight.to(states.dtype).T)
+        return states @ at_rate(self.weight, self.rate).to(states.dtype).T
+
+
+class VectorsAndMatrix(nn.Module):
+    """Learned input vectors that start at N(0, 0.02^2), and a `LinearPredictor`.
+
+    Args:
+        num_vectors: 0 for none.
+        width: D.
+        rate: how many times faster than the model they learn.
+        with_matrix: False for the identity in its place.
+    """
+
+    def __init__(self, num_vectors: int, width: int, rate: float, *, with_matrix: bool) -> None:
+        super().__init__()
+        self.rate = rate
+        self.stored_KD = nn.Parameter(0.02 * torch.randn(num_vectors, width) / rate)
+        self.map = LinearPredictor(width, rate) if with_matrix else nn.Identity()
+
+    @property
+    def vectors_KD(self) -> Tensor:
+        """The vectors as they stand among the tokens."""
+        return at_rate(self.stored_KD, self.rate)

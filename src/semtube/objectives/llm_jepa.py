@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semtube.objectives.directions import MIN_LENGTH, LinearPredictor, turning_cost
+from semtube.objectives.directions import MIN_LENGTH, VectorsAndMatrix, turning_cost
 from semtube.objectives.objective import Encoder, Objective, needs, needs_positive
 from semtube.objectives.packed_texts import pack, states_at, tokens_of, vectors
 from semtube.objectives.term import LossTerm
@@ -73,7 +73,12 @@ class LLMJepa(Objective):
         """Predictor vectors and matrix; None with neither."""
         if self.predictor_tokens == 0 and self.predictor == "none":
             return None
-        return JepaParts(self, width)
+        return VectorsAndMatrix(
+            self.predictor_tokens,
+            width,
+            self.predictor_rate,
+            with_matrix=self.predictor == "linear",
+        )
 
     def __call__(
         self,
@@ -93,14 +98,15 @@ class LLMJepa(Objective):
         source, target = reversed(views) if self.reverse else views
         vectors_KD = None
         predicting = [source]
-        if isinstance(parts, JepaParts) and parts.vectors is not None:
-            vectors_KD = parts.rate * parts.vectors
+        if self.predictor_tokens:
+            assert isinstance(parts, VectorsAndMatrix), "predictor tokens are learned"
+            vectors_KD = parts.vectors_KD
             predicting.append(vectors(self.predictor_tokens, source))
         packed = pack([predicting, [target]])
         states_NWD = encoder(packed.index_NW, packed.position_NW, vectors_KD)
         predicted_ND, target_ND = (states_at(states_NWD, c) for c in packed.last_NT.unbind(-1))
-        if isinstance(parts, JepaParts) and parts.matrix is not None:
-            predicted_ND = parts.matrix(predicted_ND)
+        if isinstance(parts, VectorsAndMatrix):
+            predicted_ND = parts.map(predicted_ND)
         has_both_N = (source.size_N > 0) & (target.size_N > 0)
         cost_N, defined_N = self._distance(predicted_ND, target_ND, has_both_N)
         counted_N = has_both_N & defined_N
@@ -119,16 +125,3 @@ class LLMJepa(Objective):
         if self.distance == "mse":
             return squared_N / first_ND.shape[-1], torch.ones_like(usable_N)
         return squared_N.clamp_min(MIN_LENGTH**2).sqrt(), torch.ones_like(usable_N)
-
-
-class JepaParts(nn.Module):
-    """The learned input vectors (as multiples of `rate`) and the matrix."""
-
-    def __init__(self, objective: LLMJepa, width: int) -> None:
-        super().__init__()
-        self.rate = objective.predictor_rate
-        self.vectors = None
-        if objective.predictor_tokens:
-            start_KD = 0.02 * torch.randn(objective.predictor_tokens, width)
-            self.vectors = nn.Parameter(start_KD / self.rate)
-        self.matrix = LinearPredictor(width, self.rate) if objective.predictor == "linear" else None

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from semtube.objectives.directions import LinearPredictor, turning_cost
+from semtube.objectives.directions import VectorsAndMatrix, turning_cost
 from semtube.objectives.objective import VECTOR, Encoder, Objective, needs, needs_whole
 from semtube.objectives.packed_texts import Piece, pack, states_at, tokens_of
 from semtube.objectives.random_keys import fold
@@ -69,7 +69,9 @@ class MaskedSpan(Objective):
 
     def build_parts(self, width: int) -> nn.Module:
         """The mask vector, and the linear predictor if there is one."""
-        return MaskParts(self, width)
+        return VectorsAndMatrix(
+            1, width, self.predictor_rate, with_matrix=self.predictor == "linear"
+        )
 
     def __call__(
         self,
@@ -82,7 +84,7 @@ class MaskedSpan(Objective):
     ) -> LossTerm:
         """See `Objective`. Waits for the device to size the texts."""
         assert encoder is not None, "a masked span encodes"
-        assert isinstance(parts, MaskParts), "a masked span learns its mask"
+        assert isinstance(parts, VectorsAndMatrix), "a masked span learns its mask"
         wide = torch.promote_types(hidden_BTD.dtype, torch.float32)
         content = ContentRanks.of(
             trajectories.content_BT, trajectories.document_BT, trajectories.num_documents
@@ -102,7 +104,7 @@ class MaskedSpan(Objective):
         if self.target == "span":
             texts.append([tokens_of(masked_BT, trajectories)])
         packed = pack(texts)
-        states_NWD = encoder(packed.index_NW, packed.position_NW, parts.rate * parts.mask_1D)
+        states_NWD = encoder(packed.index_NW, packed.position_NW, parts.vectors_KD)
         # Documents are whole rows here, so a token's column is its place in its document.
         column_N = (whole.index_NW == last_N[:, None]).long().argmax(-1)
         guess_ND = states_at(states_NWD, column_N)
@@ -114,18 +116,6 @@ class MaskedSpan(Objective):
             target_ND = torch.where(valid_N[:, None], target_ND, 0)
         else:
             target_ND, _ = view_displacement(hidden_BTD, masked_BT, trajectories)
-        if parts.matrix is not None:
-            guess_ND = parts.matrix(guess_ND)
-        cost_N, defined_N = turning_cost(guess_ND, target_ND)
+        cost_N, defined_N = turning_cost(parts.map(guess_ND), target_ND)
         counted_N = valid_N & defined_N
         return LossTerm(torch.where(counted_N, cost_N, 0), counted_N.long())
-
-
-class MaskParts(nn.Module):
-    """The mask vector (as a multiple of `rate`) and the matrix."""
-
-    def __init__(self, objective: MaskedSpan, width: int) -> None:
-        super().__init__()
-        self.rate = objective.predictor_rate
-        self.mask_1D = nn.Parameter(0.02 * torch.randn(1, width) / self.rate)
-        self.matrix = LinearPredictor(width, self.rate) if objective.predictor == "linear" else None

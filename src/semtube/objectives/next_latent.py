@@ -77,6 +77,11 @@ class NextLatent(Objective):
         true_BTD = torch.where((document_BT >= 0)[..., None], hidden_BTD.to(wide), 0)
         place_BT = torch.arange(document_BT.numel(), device=document_BT.device)
         token_BTD = encoder.embed(place_BT.view_as(document_BT)).to(wide)
+        if token_BTD.shape[-1] != true_BTD.shape[-1]:
+            raise ValueError(
+                f"the model embeds tokens in {token_BTD.shape[-1]} numbers, its states have "
+                f"{true_BTD.shape[-1]}: next-latent prediction needs the same"
+            )
         guess_BTD, num_steps = true_BTD, min(self.horizon, document_BT.shape[1] - 1)
         # With a graph, also for rows that have no next token.
         total_N = trajectories.sum_by_document(0 * true_BTD.sum(-1))

@@ -79,6 +79,8 @@ class Objective:
 
     def __post_init__(self) -> None:
         weights.check(self.weight)
+        if isinstance(self.layer, list):  # as JSON and YAML have it
+            object.__setattr__(self, "layer", tuple(self.layer))
         layers = self.layers
         if not all(isinstance(x, int) and not isinstance(x, bool) for x in layers):
             raise ValueError(f"layer is {self.layer!r}: give whole numbers, such as -1 or (4, -1)")
@@ -96,7 +98,7 @@ class Objective:
     def layers(self) -> tuple[int, ...]:
         """The layers read; the term is the mean over them."""
         layer: Any = self.layer
-        return tuple(layer) if isinstance(layer, tuple | list) else (layer,)
+        return tuple(layer) if isinstance(layer, tuple) else (layer,)
 
     def __repr__(self) -> str:
         """The constructor call, without the arguments that have their default."""

@@ -28,7 +28,8 @@ class RDrop(Objective):
     about twice the cost of a step.
 
     Args:
-        weight: factor beside the next-token loss, at least 0; the paper uses 1 to 5.
+        weight: factor beside the next-token loss, at least 0; the paper's 1 to 5 stand beside two
+            such losses, so they are 0.5 to 2.5 here.
 
     Source: R-Drop, arXiv 2106.14448, equation 3. There both passes also bear the next-token
         loss; here the first alone does, as in every other arm.

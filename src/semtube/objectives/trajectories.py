@@ -98,6 +98,11 @@ class Trajectories:
             num_documents = cu_seq_lens.numel() - 1
             attended_BT = attended_BT & (document_BT < num_documents)
         elif position_ids_BT is not None:
+            if position_ids_BT.dim() > 2:
+                raise ValueError(
+                    f"position_ids have {position_ids_BT.dim()} dimensions: packed texts are "
+                    "told apart by positions of two, (rows, tokens)"
+                )
             position_BT = position_ids_BT.expand_as(attended_BT)
             starts_BT = torch.ones_like(attended_BT)
             starts_BT[:, 1:] = position_BT[:, 1:] != position_BT[:, :-1] + 1

@@ -73,8 +73,6 @@ class SemanticTube(Objective):
     predictor_rate: float = 100.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.layer, list):
-            object.__setattr__(self, "layer", tuple(self.layer))
         super().__post_init__()
         needs("form", self.form, tuple(_LAWS))
         if self.law not in _LAWS[self.form]:

@@ -54,8 +54,6 @@ class TwoView(Objective):
     predictor_rate: float = 100.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.layer, list):
-            object.__setattr__(self, "layer", tuple(self.layer))
         super().__post_init__()
         needs("form", self.form, ("displacement", "mean", "branch"))
         check_predictor(self.predictor, self.predictor_rate, self.layers)
