@@ -410,6 +410,97 @@ def test_embedding_noise_is_neftunes_and_only_in_training():
         pass
 
 
+def test_a_measured_objective_stands_alone():
+    model = tiny()
+    with attach(model, SemanticTube(Adaptive(0.1))) as handle:
+        with pytest.raises(UserError, match="cannot stand beside another objective"):
+            attach(model, TwoView(WEIGHT, predictor="linear"))
+        assert not [name for name in model.state_dict() if "two_view" in name]
+        train(model, handle, torch.optim.SGD(model.parameters(), lr=0.0), 1)
+    attach(model, TwoView(WEIGHT))
+    with pytest.raises(UserError, match="cannot stand beside another objective"):
+        attach(model, SemanticTube(WEIGHT), measure_gradients=True)
+    assert not [name for name in model.state_dict() if "semtube" in name]
+
+
+def test_the_cosine_is_logged_only_where_both_gradients_are():
+    model = tiny()
+    with attach(model, LLMJepa(WEIGHT), measure_gradients=True) as handle:
+        train(model, handle, torch.optim.SGD(model.parameters(), lr=0.0), 1)
+        logs = handle.pop_logs()
+    assert logs["gradient_term"] > 0
+    assert "gradient_cosine" not in logs
+
+
+@pytest.mark.parametrize("objective", [MaskedSpan(WEIGHT), LLMJepa(WEIGHT), NextLatent(WEIGHT)])
+def test_noise_on_embeddings_draws_as_without_the_objective(objective):
+    drawn = []
+    for attached in (False, True):
+        model = tiny()
+        with embedding_noise(model):
+            if attached:
+                attach(model, objective)
+            torch.manual_seed(2)
+            model(**rows())
+            drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+
+
+def test_extra_passes_draw_anew_for_another_seed_step_or_text():
+    losses = []
+    for seed, part in ((0, range(4)), (0, range(4)), (1, range(4)), (0, range(4, 8))):
+        model = tiny(dropout=0.5)
+        with attach(model, RDrop(WEIGHT), seed=seed) as handle:
+            torch.manual_seed(3)
+            model(**rows(part)).loss.backward()
+            losses.append(handle.pop_logs()["term_loss"])
+            torch.optim.SGD(model.parameters(), lr=0.0).step()
+            torch.manual_seed(3)
+            model(**rows(part)).loss.backward()
+            assert handle.pop_logs()["term_loss"] != losses[-1]
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+
+
+def test_a_run_whose_few_steps_were_all_dropped_ends_in_peace():
+    model = tiny()
+    with attach(model, SemanticTube(Dropped(0.5, 0.999))) as handle:
+        train(model, handle, torch.optim.SGD(model.parameters(), lr=0.0), 2)
+        assert handle.pop_logs() == {}
+
+
+def test_the_state_is_taken_before_detaching():
+    model = tiny()
+    with attach(model, SemanticTube(WEIGHT, predictor="linear")) as handle:
+        model(**rows()).loss.backward()
+    with pytest.raises(UserError, match="the objective is detached: take its state before"):
+        handle.state_dict()
+
+
+def test_a_copy_of_an_attached_model_can_be_attached_to():
+    model = tiny()
+    objective = TwoView(WEIGHT, predictor="linear")
+    handle = attach(model, objective)
+    copied = copy.deepcopy(model)
+    attach(copied, objective)
+    assert set(copied.state_dict()) == set(model.state_dict())
+    model(**rows()).loss.backward()
+    handle.detach()
+
+
+def test_states_narrower_than_the_configured_width_have_parts_that_fit():
+    torch.manual_seed(0)
+    config = transformers.OPTConfig(
+        vocab_size=61, hidden_size=32, word_embed_proj_dim=16, ffn_dim=24, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=64, dropout=0.1,
+    )  # fmt: skip
+    for objective in (TwoView(WEIGHT, predictor="linear"), RDrop(WEIGHT)):
+        model = transformers.OPTForCausalLM(config).train()
+        with attach(model, objective) as handle:
+            model(**rows(num_items=False)).loss.backward()
+            assert handle.pop_logs()["term_loss"] > 0
+
+
 def test_public_names_are_all_there():
     for name in semtube.__all__:
         assert getattr(semtube, name) is not None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from semtube.objectives import tube
 from semtube.objectives.catalogue import OBJECTIVES, objective_from_dict
 from semtube.objectives.curvature import Curvature
+from semtube.objectives.directions import at_rate as faster
 from semtube.objectives.llm_jepa import LLMJepa
 from semtube.objectives.masked_span import MaskedSpan
 from semtube.objectives.next_latent import NextLatent
@@ -639,7 +640,7 @@ def test_length_weights_and_the_predictor_equal_a_plain_loop(
                 b = stop - start
                 a = len(path) - b
             if parts is not None:
-                earlier_D = earlier_D + objective.predictor_rate * parts.change @ earlier_D
+                earlier_D = earlier_D + faster(parts.change, objective.predictor_rate) @ earlier_D
             cosine = earlier_D @ later_D / (earlier_D.norm() * later_D.norm())
             found.append((1 - cosine) * length_factor(objective.length_weight, a, b))
         return found

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from semtube.objectives.directions import at_rate as faster
 from semtube.objectives.llm_jepa import LLMJepa
 from semtube.objectives.trajectories import ANSWER, PROMPT, TEMPLATE
 
@@ -25,12 +26,12 @@ def encodings(objective, document, toy, parts) -> tuple[Tensor, Tensor] | None:
     inputs = toy.inputs(document.ids)
     learned = []
     if objective.predictor_tokens:
-        learned = [objective.predictor_rate * vector_D for vector_D in parts.vectors]
+        learned = [faster(vector_D, objective.predictor_rate) for vector_D in parts.stored_KD]
         assert len(learned) == objective.predictor_tokens
     predicted_D = toy.read([inputs[j] for j in source] + learned)[-1]
     if objective.predictor == "linear":
-        change_DD = parts.matrix.change
-        predicted_D = predicted_D + objective.predictor_rate * change_DD @ predicted_D
+        change_DD = faster(parts.map.change, objective.predictor_rate)
+        predicted_D = predicted_D + change_DD @ predicted_D
     return predicted_D, toy.read([inputs[j] for j in target])[-1]
 
 
@@ -156,6 +157,6 @@ def test_template_and_system_tokens_are_in_neither_view(
 
 def test_parts_start_small_and_the_matrix_at_the_identity():
     parts = LLMJepa(predictor_tokens=3, predictor="linear", predictor_rate=50.0).build_parts(3000)
-    assert parts.vectors.shape == (3, 3000)
-    assert parts.vectors.std().item() * 50 == pytest.approx(0.02, rel=0.05)
-    assert not parts.matrix.change.any()
+    assert parts.stored_KD.shape == (3, 3000)
+    assert parts.stored_KD.std().item() * 50 == pytest.approx(0.02, rel=0.05)
+    assert not parts.map.change.any()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from semtube.objectives import masked_span
+from semtube.objectives.directions import at_rate as faster
 from semtube.objectives.masked_span import MaskedSpan
 from semtube.objectives.trajectories import ANSWER, PROMPT, TEMPLATE
 
@@ -58,7 +59,7 @@ def span_cost(objective, document, states_TD, span, toy, mask_D, change_DD) -> T
     with_hole = [mask_D if j in masked else inputs[j] for j in range(len(inputs))]
     guess_D = toy.read(with_hole)[document.path[-1]]
     if change_DD is not None:
-        guess_D = guess_D + objective.predictor_rate * change_DD @ guess_D
+        guess_D = guess_D + faster(change_DD, objective.predictor_rate) @ guess_D
     if objective.target == "span":
         return one_minus_cosine(guess_D, toy.read([inputs[j] for j in masked])[-1])
     if objective.target == "full":
@@ -91,8 +92,8 @@ def test_value_and_gradient_equal_a_plain_loop(
     hidden_BTD = batch.hidden_BTD.requires_grad_()
     encoder = toy_encoder(toy, batch.fields["input_ids_BT"])
     term = objective(hidden_BTD, batch.trajectories, 5, parts=parts, encoder=encoder)
-    change_DD = None if parts.matrix is None else parts.matrix.change
-    mask_D = objective.predictor_rate * parts.mask_1D[0]
+    change_DD = getattr(parts.map, "change", None)
+    mask_D = faster(parts.stored_KD[0], objective.predictor_rate)
     check_oracle(
         term,
         documents,
@@ -122,7 +123,7 @@ def test_a_span_may_reach_over_the_template_from_the_prompt_into_the_answer(
     fixed(1, 3)
     encoder = toy_encoder(toy, batch.fields["input_ids_BT"])
     term = objective(hidden_BTD, batch.trajectories, 0, parts=parts, encoder=encoder)
-    mask_D = objective.predictor_rate * parts.mask_1D[0]
+    mask_D = faster(parts.stored_KD[0], objective.predictor_rate)
 
     def by_hand(document, states_TD, n) -> list[Tensor]:
         shift = document.roles.index(PROMPT)  # of the first prompt token
@@ -136,7 +137,7 @@ def test_a_span_may_reach_over_the_template_from_the_prompt_into_the_answer(
         inputs[a] = inputs[b] = mask_D
         return [one_minus_cosine(toy.read(inputs)[shift + 5], target_D)]
 
-    check_oracle(term, documents, batch, hidden_BTD, by_hand, toy.table_VD, parts.mask_1D)
+    check_oracle(term, documents, batch, hidden_BTD, by_hand, toy.table_VD, parts.stored_KD)
 
 
 def test_a_masked_first_token_has_no_displacement_but_the_other_targets(
@@ -152,8 +153,8 @@ def test_a_masked_first_token_has_no_displacement_but_the_other_targets(
         counts = target != "displacement"
         assert term.count_N.tolist() == [int(counts)]
         term.mean_N.sum().backward()
-        assert parts.mask_1D.grad.isfinite().all()
-        assert bool(parts.mask_1D.grad.any()) is counts
+        assert parts.stored_KD.grad.isfinite().all()
+        assert bool(parts.stored_KD.grad.any()) is counts
 
 
 def test_what_is_behind_the_last_content_token_is_not_read(
@@ -190,7 +191,7 @@ def test_the_predictor_starts_at_the_identity_and_the_mask_at_a_small_vector(
     torch.manual_seed(0)
     with_matrix = MaskedSpan(predictor="linear").build_parts(5)
     without = MaskedSpan().build_parts(5)
-    without.mask_1D.data = with_matrix.mask_1D.data
+    without.stored_KD.data = with_matrix.stored_KD.data
     costs = [
         objective(batch.hidden_BTD, batch.trajectories, 0, parts=parts, encoder=encoder).total_N
         for objective, parts in [
@@ -199,6 +200,6 @@ def test_the_predictor_starts_at_the_identity_and_the_mask_at_a_small_vector(
         ]
     ]
     assert torch.equal(*costs)
-    assert not with_matrix.matrix.change.any()
+    assert not with_matrix.map.change.any()
     wide = MaskedSpan(predictor_rate=7.0).build_parts(4000)
-    assert wide.mask_1D.std().item() * 7 == pytest.approx(0.02, rel=0.05)
+    assert wide.stored_KD.std().item() * 7 == pytest.approx(0.02, rel=0.05)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from semtube.objectives.directions import at_rate as faster
 from semtube.objectives.next_latent import NextLatent
 from semtube.objectives.trajectories import ANSWER, PROMPT, TEMPLATE
 
@@ -25,7 +26,7 @@ def predicted(parts, rate: float, state_D: Tensor, token_D: Tensor) -> Tensor:
     centred = both - both.sum() / len(both)
     both = centred / (centred.pow(2).sum() / len(both) + 1e-5).sqrt()
     first, second, third = (
-        rate * getattr(parts, name).weight for name in ("first", "second", "third")
+        faster(getattr(parts, name).weight, rate) for name in ("first", "second", "third")
     )
     return state_D + third @ gelu(second @ gelu(first @ both))
 

@@ -88,10 +88,13 @@ class VectorsAndMatrix(nn.Module):
     def __init__(self, num_vectors: int, width: int, rate: float, *, with_matrix: bool) -> None:
         super().__init__()
         self.rate = rate
-        self.stored_KD = nn.Parameter(0.02 * torch.randn(num_vectors, width) / rate)
+        start_KD = 0.02 * torch.randn(num_vectors, width) / rate
+        # Not an empty parameter: distributed trainers would wait for its gradient.
+        self.stored_KD = nn.Parameter(start_KD) if num_vectors else None
         self.map = LinearPredictor(width, rate) if with_matrix else nn.Identity()
 
     @property
     def vectors_KD(self) -> Tensor:
         """The vectors as they stand among the tokens."""
+        assert self.stored_KD is not None, "there are none"
         return at_rate(self.stored_KD, self.rate)
