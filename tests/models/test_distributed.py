@@ -186,8 +186,8 @@ def test_a_document_draws_the_same_whichever_process_has_it(runs, engine):
 PARTS = {
     "tube": [],
     "linear": ["semtube_tube.learned.change"],
-    "jepa": ["semtube_llm_jepa.learned.vectors"],
-    "masked": ["semtube_masked_span.learned.mask_1D", "semtube_masked_span.learned.matrix.change"],
+    "jepa": ["semtube_llm_jepa.learned.stored_KD"],
+    "masked": ["semtube_masked_span.learned.map.change", "semtube_masked_span.learned.stored_KD"],
 }
 
 

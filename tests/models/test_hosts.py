@@ -542,7 +542,7 @@ def test_attached_after_compiling_it_works_or_stops_at_the_first_step(how, has_r
         compiled = model
     else:
         compiled = torch.compile(model, backend="eager")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     if has_run:
         gradients_of_step(model, compiled)
     handle = attach(compiled, TUBE)

@@ -56,6 +56,8 @@ class Parser(ArgumentParser):
         sentence = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", sentence)
         sentence = re.sub(r"<class '(\w+)'>", r"\1", sentence)
         sentence = sentence.replace("Expected a one of", "expected one of")
+        # An option that may be left out; nobody types NoneType.
+        sentence = re.sub(r"expected one of (\w+), NoneType, got", r"expected a \1, got", sentence)
         raise UserError(
             sentence.replace("Expected a", "expected a").replace(". Got value:", ", got")
         )
