@@ -174,7 +174,9 @@ class Loop:
         if self.optimizer == "sgd":
             optimizer: Any = torch.optim.SGD(host.parameters(), lr=0.1, momentum=0.5)
         else:
-            optimizer = torch.optim.AdamW(host.parameters(), lr=0.01)
+            # Adam divides a gradient by its own size: with its usual eps of 1e-8 the rounding of
+            # one that vanishes would become a whole step.
+            optimizer = torch.optim.AdamW(host.parameters(), lr=0.01, eps=1e-4)
         return host, model, optimizer, handle
 
     def train(self, host: nn.Module, optimizer: Any, step: int, rank: int, world: int) -> float:
