@@ -176,7 +176,7 @@ class Loop:
         else:
             # Adam divides a gradient by its own size: with its usual eps of 1e-8 the rounding of
             # one that vanishes would become a whole step.
-            optimizer = torch.optim.AdamW(host.parameters(), lr=0.01, eps=1e-4)
+            optimizer = torch.optim.AdamW(host.parameters(), lr=0.01, eps=1e-3)
         return host, model, optimizer, handle
 
     def train(self, host: nn.Module, optimizer: Any, step: int, rank: int, world: int) -> float:
