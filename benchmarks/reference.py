@@ -158,11 +158,9 @@ def main() -> None:
             for name, values in seconds.items()
         },
     }
-    print(
-        f"an epoch of {len(examples):,} rows: reference {found['epoch_seconds']['Reference']:.0f} s, "
-        f"ours {found['epoch_seconds']['Ours']:.0f} s; ratio {found['speedup']:.2f} "
-        f"[{low:.2f}, {high:.2f}]"
-    )
+    reference, ours = (round(found["epoch_seconds"][name]) for name in ("Reference", "Ours"))
+    print(f"an epoch of {len(examples):,} rows: reference {reference} s, ours {ours} s")
+    print(f"ratio {found['speedup']:.2f} [{low:.2f}, {high:.2f}]")
     if options.output:
         write_json(options.output, found)
 
