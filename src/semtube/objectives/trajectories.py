@@ -135,6 +135,13 @@ class Trajectories:
             predicting_BT & attended_BT,
         )
 
+    def moving(self, mask_BT: Tensor) -> Tensor:
+        """(B, T) bool: those tokens of a mask that have an increment, a token before them."""
+        moves_BT = mask_BT.clone()
+        moves_BT[:, 0] = False
+        moves_BT[:, 1:] &= self.document_BT[:, 1:] == self.document_BT[:, :-1]
+        return moves_BT
+
     @property
     def present_N(self) -> Tensor:
         """(N,) bool: documents that have a token; packed rows may leave some without."""

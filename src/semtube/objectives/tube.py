@@ -143,9 +143,7 @@ class SemanticTube(Objective):
         """(N, K, D) displacement over the rest and the span, their lengths, which documents."""
         document_BT = trajectories.document_BT
         # A token without a predecessor in its document has no increment, so it is in no span.
-        moves_BT = trajectories.content_BT.clone()
-        moves_BT[:, 0] = False
-        moves_BT[:, 1:] &= document_BT[:, 1:] == document_BT[:, :-1]
+        moves_BT = trajectories.moving(trajectories.content_BT)
         ranks = ContentRanks.of(moves_BT, document_BT, trajectories.num_documents)
         spans_NK2, valid_N = draw_spans(
             ranks.size_N, key_N, self.draws, law=self.law, max_length=self.max_length

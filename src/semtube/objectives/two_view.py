@@ -87,20 +87,11 @@ class TwoView(Objective):
 
 def _random_beginning(view_BT: Tensor, trajectories: Trajectories, key: int) -> Tensor:
     """(B, T) bool: the view's tokens up to one that is drawn uniformly from them."""
-    view_BT = _moving(view_BT, trajectories)
+    view_BT = trajectories.moving(view_BT)
     ranks = ContentRanks.of(view_BT, trajectories.document_BT, trajectories.num_documents)
     stop_N = 1 + draw_below(fold(trajectories.key_N, key), ranks.size_N)
     span_N2 = torch.stack([torch.zeros_like(stop_N), stop_N], dim=-1)
     return view_BT & ranks.between(span_N2, trajectories.document_BT)
-
-
-def _moving(view_BT: Tensor, trajectories: Trajectories) -> Tensor:
-    """(B, T) bool: the view's tokens with a token before them, so that they have an increment."""
-    document_BT = trajectories.document_BT
-    moves_BT = view_BT.clone()
-    moves_BT[:, 0] = False
-    moves_BT[:, 1:] &= document_BT[:, 1:] == document_BT[:, :-1]
-    return moves_BT
 
 
 def view_mean(
@@ -120,7 +111,7 @@ def view_displacement(
     Increments of neighbours cancel but for the ends: each state counts +1 where it ends a stretch
     of the view and -1 where the stretch begins right behind it.
     """
-    moves_BT = _moving(view_BT, trajectories)
+    moves_BT = trajectories.moving(view_BT)
     sign_BT = moves_BT.long()
     sign_BT[:, :-1] -= moves_BT[:, 1:].long()
     total_ND = _sum_states(hidden_BTD, sign_BT, trajectories)
