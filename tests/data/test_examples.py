@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from semtube.data.examples import Example, Message, read_examples
+from semtube.data.examples import Example, Message, examples_from_rows, read_examples
 from semtube.errors import UserError
 
 GOOD = '{"prompt": "a", "completion": "b"}'
@@ -206,3 +206,28 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path, encoding):
     path.write_bytes('{"text": "é"}'.encode(encoding))
     with pytest.raises(UserError, match="cannot be read as UTF-8 text"):
         read_examples(path)
+
+
+def test_a_chat_row_without_template_is_prompt_and_answer(tmp_path):
+    turns = [("system", "Be short."), ("user", "Two?"), ("assistant", "2")]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns], "level": 3}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row))
+    (example,) = read_examples(path)
+    assert example.fields == {"level": 3}
+    plain = example.without_template()
+    assert (plain.kind, plain.fields, plain.source) == ("pair", {"level": 3}, example.source)
+    assert [message.content for message in plain.messages] == ["Be short.\n\nTwo?\n\n", "2"]
+    assert plain.without_template() is plain
+    alone = Example("chat", (Message("assistant", "2"),), "x").without_template()
+    assert (alone.kind, alone.messages) == ("text", (Message("assistant", "2"),))
+
+
+def test_rows_that_were_read_already_are_checked_alike():
+    good = {"prompt": "a", "completion": "b", "choices": ["b", "c"]}
+    (example,) = examples_from_rows([good], "task/test")
+    assert (example.source, example.fields) == ("task/test:1", {"choices": ["b", "c"]})
+    with pytest.raises(UserError, match=r"task/test: 1 bad row: row 2: completion is empty"):
+        examples_from_rows([good, {"prompt": "a", "completion": " "}], "task/test")
+    with pytest.raises(UserError, match="task/test: no rows"):
+        examples_from_rows([], "task/test")

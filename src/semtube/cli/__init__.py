@@ -17,7 +17,7 @@ COMMANDS = {
     "evaluate": "Decode test rows with a trained model and score them.",
     "compare": "Compare two runs, test row by test row.",
     "objectives": "List the objectives, or describe one with its options.",
-    "data": "Generate, check or show training rows.",
+    "data": "List, fetch and verify the tasks' data; generate, check or show rows.",
 }
 
 

@@ -6,14 +6,16 @@ import difflib
 from pathlib import Path
 from typing import Literal
 
+from semtube.cli import task_data
 from semtube.cli.parser import Parser
 from semtube.errors import UserError
 
-ACTIONS = {
+OWN_ACTIONS = {
     "generate": "Write text-to-regex rows from the embedded grammar, split by regex.",
     "check": "Read files, count rows and duplicates, and what the splits share.",
     "show": "Show one row token by token: trained, trajectory, masked.",
 }
+ACTIONS = task_data.ACTIONS | OWN_ACTIONS
 
 
 def run(argv: list[str]) -> int:
@@ -28,7 +30,16 @@ def run(argv: list[str]) -> int:
         near = difflib.get_close_matches(argv[0], ACTIONS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(ACTIONS)}"
         raise UserError(f"no action {argv[0]!r}: {hint}")
-    return {"generate": _generate, "check": _check, "show": _show}[argv[0]](argv[1:])
+    actions = {
+        "list": task_data.run_list,
+        "get": task_data.run_get,
+        "verify": task_data.run_verify,
+        "card": task_data.run_card,
+        "generate": _generate,
+        "check": _check,
+        "show": _show,
+    }
+    return actions[argv[0]](argv[1:])
 
 
 def generate_parser() -> Parser:
@@ -36,7 +47,7 @@ def generate_parser() -> Parser:
     parser = Parser(
         "data generate",
         usage="--output FOLDER [options]",
-        description=ACTIONS["generate"],
+        description=OWN_ACTIONS["generate"],
         example="semtube data generate --output data/regex --num_pairs 10000",
     )
     parser.add_argument("--output", type=str, required=True, help="New folder for the three files.")
@@ -68,7 +79,7 @@ def check_parser() -> Parser:
     parser = Parser(
         "data check",
         usage="--train FILE [--validation FILE] [--test FILE]",
-        description=ACTIONS["check"],
+        description=OWN_ACTIONS["check"],
         example="semtube data check --train train.jsonl --test test.jsonl",
     )
     for name in ("train", "validation", "test"):
@@ -81,6 +92,7 @@ def _check(argv: list[str]) -> int:
     options = check_parser().parse_args(argv)
     from semtube.data.examples import read_examples
     from semtube.data.fractions import num_duplicates, overlap
+    from semtube.data.near_duplicates import count_near
 
     parts = {
         name: read_examples(path)
@@ -92,7 +104,9 @@ def _check(argv: list[str]) -> int:
     names = list(parts)
     for place, name in enumerate(names):
         for other in names[:place]:
-            print(overlap(name, parts[name], other, parts[other]).sentence())
+            pair = name, parts[name], other, parts[other]
+            print(overlap(*pair).sentence())
+            print(count_near(*pair).sentence())
     return 0
 
 
@@ -101,7 +115,7 @@ def show_parser() -> Parser:
     parser = Parser(
         "data show",
         usage="FILE --model MODEL [--row N]",
-        description=ACTIONS["show"],
+        description=OWN_ACTIONS["show"],
         example="semtube data show train.jsonl --model tiny-2m --row 3",
     )
     parser.add_argument("file", type=str, help="JSONL file.")

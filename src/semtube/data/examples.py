@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,11 +32,13 @@ class Example:
             `text` (one plain text, all of it an answer).
         messages: the turns, the last one the assistant's.
         source: file and line, `train.jsonl:12`.
+        fields: the row's other keys, for its scorer.
     """
 
     kind: Literal["chat", "pair", "text"]
     messages: tuple[Message, ...]
     source: str
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def answer(self) -> str:
@@ -47,6 +50,18 @@ class Example:
         """The turns before the last."""
         return self.messages[:-1]
 
+    def without_template(self) -> Example:
+        """A chat row as prompt and answer, for models without a chat template.
+
+        The prompt is every turn before the answer, each with a blank line behind it.
+        """
+        if self.kind != "chat":
+            return self
+        prompt = "".join(f"{message.content}\n\n" for message in self.question)
+        if not prompt:
+            return replace(self, kind="text")
+        return replace(self, kind="pair", messages=(Message("user", prompt), self.messages[-1]))
+
     def digest(self) -> str:
         """sha256 of kind and turns: the identity of a row, wherever it stands."""
         turns = [[message.role, message.content] for message in self.messages]
@@ -57,7 +72,8 @@ def read_examples(path: str | Path) -> list[Example]:
     """All rows of a JSONL file.
 
     A row is `{"messages": [{"role": ..., "content": ...}, ...]}` ending with the assistant,
-    `{"prompt": ..., "completion": ...}`, or `{"text": ...}`. Blank lines are passed over.
+    `{"prompt": ..., "completion": ...}`, or `{"text": ...}`; other keys are kept for the scorer.
+    Blank lines are passed over.
 
     Raises:
         UserError: the file is missing, unreadable or empty, or rows are bad: the first ten are
@@ -77,16 +93,35 @@ def read_examples(path: str | Path) -> list[Example]:
         if not line.strip():
             continue
         try:
-            examples.append(_example_from_line(line, f"{path.name}:{number}"))
+            examples.append(_example_from_row(_parsed(line), f"{path.name}:{number}"))
         except _BadRowError as error:
             bad.append(f"line {number}: {error}")
+    return _usable(examples, bad, str(path))
+
+
+def examples_from_rows(rows: Sequence[Any], name: str) -> list[Example]:
+    """Rows that were read already, as a task gives them; `name` and a number are their source.
+
+    Raises:
+        UserError: no rows, or bad ones, which are named.
+    """
+    examples, bad = [], []
+    for number, row in enumerate(rows, 1):
+        try:
+            examples.append(_example_from_row(row, f"{name}:{number}"))
+        except _BadRowError as error:
+            bad.append(f"row {number}: {error}")
+    return _usable(examples, bad, name)
+
+
+def _usable(examples: list[Example], bad: list[str], where: str) -> list[Example]:
     if bad:
         named = "; ".join(bad[:_MOST_NAMED])
         more = f"; and {len(bad) - _MOST_NAMED} more" if len(bad) > _MOST_NAMED else ""
         rows = "1 bad row" if len(bad) == 1 else f"{len(bad)} bad rows"
-        raise UserError(f"{path}: {rows}: {named}{more}")
+        raise UserError(f"{where}: {rows}: {named}{more}")
     if not examples:
-        raise UserError(f"{path}: no rows")
+        raise UserError(f"{where}: no rows")
     return examples
 
 
@@ -94,23 +129,32 @@ class _BadRowError(ValueError):
     """Why a row cannot be used."""
 
 
-def _example_from_line(line: str, source: str) -> Example:
+def _parsed(line: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise _BadRowError(f"not JSON ({str(error)[:80]})") from None
+
+
+def _example_from_row(row: Any, source: str) -> Example:
     if not isinstance(row, dict):
         raise _BadRowError(f"a JSON object is needed, not {type(row).__name__}")
     if "messages" in row:
-        return Example("chat", _chat_messages(row["messages"]), source)
+        return Example("chat", _chat_messages(row["messages"]), source, _without(row, "messages"))
     if "prompt" in row and "completion" in row:
         prompt = _text(row["prompt"], "prompt")
         answer = _text(row["completion"], "completion")
-        return Example("pair", (Message("user", prompt), Message("assistant", answer)), source)
+        turns = (Message("user", prompt), Message("assistant", answer))
+        return Example("pair", turns, source, _without(row, "prompt", "completion"))
     if "text" in row:
-        return Example("text", (Message("assistant", _text(row["text"], "text")),), source)
+        turns = (Message("assistant", _text(row["text"], "text")),)
+        return Example("text", turns, source, _without(row, "text"))
     keys = ", ".join(sorted(map(str, row))[:8]) or "no keys"
     raise _BadRowError(f"needs 'messages', 'prompt' and 'completion', or 'text', has {keys}")
+
+
+def _without(row: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in keys}
 
 
 def _chat_messages(turns: Any) -> tuple[Message, ...]:

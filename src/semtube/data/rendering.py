@@ -8,8 +8,8 @@ the tokenizer's offsets. No model family needs a constant of its own.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from semtube.data.examples import Example
@@ -45,6 +45,7 @@ class Rendered:
         digest: of the example, the same for every model.
         split_at_answer: the tokenizer merges the end of the prompt with the start of the answer,
             so the two were tokenized apart, as generation will see them.
+        fields: the row's keys beside its texts, for its scorer.
     """
 
     input_ids: list[int]
@@ -56,6 +57,7 @@ class Rendered:
     source: str
     digest: str
     split_at_answer: bool
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def num_tokens_of(self, roles: Sequence[int]) -> int:
         """Tokens with one of these roles."""
@@ -127,13 +129,34 @@ class Renderer:
             source=example.source,
             digest=example.digest(),
             split_at_answer=apart,
+            fields=example.fields,
         )
+
+    def continuation(self, prompt: str, text: str) -> tuple[list[int], list[int]]:
+        """Tokens of a prompt and of a text that may follow it, parted as `render` parts a row.
+
+        Raises:
+            UserError: the text holds a special token, or gives no token at all.
+        """
+        ids, _, num_prompt_tokens, _ = self._tokenize(prompt + text, len(prompt))
+        following = ids[num_prompt_tokens:]
+        if not following:
+            raise UserError(f"{text[:40]!r} gives no token")
+        if forged := (self._special_ids | self.stop_ids) & set(following):
+            token = self.tokenizer.convert_ids_to_tokens(min(forged))
+            raise UserError(f"{text[:40]!r} holds the special token {token!r}: take it out")
+        return ids[:num_prompt_tokens], following
+
+    def start_ids(self, ids: list[int]) -> list[int]:
+        """The start tokens that a plain text's tokens lack."""
+        prefix = self._prefix_ids
+        return [] if ids[: len(prefix)] == prefix else prefix
 
     def _frame(self, ids: list[int], roles: list[int]) -> tuple[list[int], list[int], int]:
         """Start and end tokens around a text without a template; also how many stand in front."""
         prefix, eos = self._prefix_ids, self.tokenizer.eos_token_id
         end = [] if eos is None else [eos]
-        if prefix and ids[: len(prefix)] == prefix:  # the text brings its own
+        if prefix and not self.start_ids(ids):  # the text brings its own
             return ids + end, [TEMPLATE] * len(prefix) + roles[len(prefix) :] + [TEMPLATE], 0
         around = [TEMPLATE] * len(prefix) + roles + [TEMPLATE] * len(end)
         return prefix + ids + end, around, len(prefix)
@@ -162,7 +185,7 @@ class Renderer:
         if not self.tokenizer.chat_template:
             raise UserError(
                 f"{source}: chat rows need a chat template and this tokenizer has none: give it "
-                "one, or use prompt and completion rows"
+                "one, or set chat_form to plain"
             )
         template = self.tokenizer.get_chat_template()
         if "strftime_now" in template:

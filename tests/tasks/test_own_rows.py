@@ -1,0 +1,104 @@
+"""Scorers for rows of one's own."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from semtube.errors import UserError
+from semtube.tasks.catalogue import SCORERS, TASKS, build_scorer
+from semtube.tasks.own_rows import Choice, ExactText, Pattern, load_function
+from semtube.tasks.task import Answer
+
+
+def answer(prediction: str, gold: str = "yes", stopped: bool = True, **fields: object) -> Answer:
+    return Answer(prediction, stopped, gold, fields)
+
+
+def test_exact_text() -> None:
+    def judge(text: str, stopped: bool = True) -> dict:
+        return ExactText().judge([answer(text, stopped=stopped)])[0]
+
+    assert judge(" yes\n") == {"exact_match": True, "prefix_match": True}
+    assert judge("yes, sir") == {"exact_match": False, "prefix_match": True}
+    assert judge("yes", stopped=False) == {"exact_match": False, "prefix_match": True}
+    assert judge("") == {"exact_match": False, "prefix_match": False}
+
+
+def test_pattern() -> None:
+    one = Pattern(r"\d+ (cats?|dogs?)")
+    verdicts = one.judge([answer("3 cats"), answer(" 1 dog "), answer("3 birds"), answer("")])
+    assert [verdict["pattern_match"] for verdict in verdicts] == [True, True, False, False]
+    assert one.judge([answer("3 cats", stopped=False)])[0]["pattern_match"] is False
+    own = Pattern()
+    assert own.judge([answer("aab", pattern="a+b")])[0]["pattern_match"] is True
+    with pytest.raises(UserError, match=r"'pattern' of a row is None: a regular expression"):
+        own.judge([answer("aab")])
+    with pytest.raises(UserError, match=r"task_options.pattern is '\(': no regular expression"):
+        Pattern("(")
+
+
+def test_a_pattern_that_explodes_is_not_judged() -> None:
+    started = time.monotonic()
+    verdict = Pattern(r"(a|aa)+(a|b)*(a+)+c").judge([answer("a" * 60_000 + "b")])[0]
+    assert verdict["pattern_match"] in (None, False)
+    assert time.monotonic() - started < 30
+
+
+def test_choices() -> None:
+    contrast = Choice(["yes", "no"]).contrasts("no", {})["choice_match"]
+    assert (contrast.options, contrast.right, contrast.prompt) == (("yes", "no"), 1, None)
+    assert Choice().contrasts("b", {"choices": ["a", "b"]})["choice_match"].right == 1
+    assert Choice(["yes", "no"]).judge([answer("yes"), answer("yes!")]) == [
+        {"exact_match": True}, {"exact_match": False},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("choices", "gold"),
+    [(None, "a"), ([], "a"), (["a"], "a"), (["a", "a"], "a"), (["a", "b"], "c"), ("ab", "a"),
+     (["a", ""], "a"), (["a", 1], "a")],
+)  # fmt: skip
+def test_choices_that_cannot_be(choices: object, gold: str) -> None:
+    with pytest.raises(UserError, match="choices are"):
+        Choice().contrasts(gold, {"choices": choices})
+
+
+def test_a_function_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_scores.py").write_text(
+        "def close(prediction, gold, fields):\n"
+        "    return abs(float(prediction) - float(gold)) <= fields['tolerance']\n"
+        "def odd(prediction, gold, fields):\n    return 'maybe'\n"
+        "number = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    close = build_scorer("my_scores:close", {})
+    assert close.judge([answer("3.1", "3", tolerance=0.2), answer("4", "3", tolerance=0.2)]) == [
+        {"function_match": True}, {"function_match": False},
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"'my_scores:close' failed on 'x': ValueError: could not"):
+        close.judge([answer("x", "3", tolerance=0.2)])
+    with pytest.raises(UserError, match=r"'my_scores:odd' gave 'maybe': True, False or None"):
+        load_function("my_scores:odd").judge([answer("x")])
+    with pytest.raises(UserError, match=r"'my_scores:number' is no function but int"):
+        load_function("my_scores:number")
+    for name in ("my_scores:nothing", "no_such_module:f", "my_scores:"):
+        with pytest.raises(UserError, match=f"{name!r} cannot be imported"):
+            load_function(name)
+    with pytest.raises(UserError, match=r"takes no task_options"):
+        build_scorer("my_scores:close", {"a": 1})
+
+
+def test_names_and_options_are_checked() -> None:
+    assert list(TASKS) == [
+        "nl-rx-synth", "nl-rx-turk", "gsm8k", "spider", "nq-open", "hellaswag",
+    ]  # fmt: skip
+    for name in {**TASKS, **SCORERS}:
+        scorer = build_scorer(name, {})
+        assert scorer.scores
+    with pytest.raises(UserError, match=r"no task 'gsm8': did you mean 'gsm8k'\?"):
+        build_scorer("gsm8", {})
+    with pytest.raises(UserError, match=r"task 'spider' has no option 'shema': it has schema, seconds"):
+        build_scorer("spider", {"shema": True})
+    with pytest.raises(UserError, match=r"task 'gsm8k' has no option 'x': it has none"):
+        build_scorer("gsm8k", {"x": 1})
