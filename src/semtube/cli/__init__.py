@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "Decode test rows with a trained model and score them.",
     "compare": "Compare two runs, test row by test row.",
     "objectives": "List the objectives, or describe one with its options.",
+    "rhm": "The theory lab: learn a grammar from own latents and from tokens.",
     "data": "List, fetch and verify the tasks' data; generate, check or show rows.",
 }
 

@@ -1,0 +1,1 @@
+"""The theory lab: learners of latents and of tokens on the Random Hierarchy Model."""
