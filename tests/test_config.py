@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from semtube.config import LoraOptions, RunConfig
+from semtube.config import EvaluationOptions, LoraOptions, RunConfig
 from semtube.errors import UserError
 
 CONFIG = RunConfig(data="train.jsonl", output="runs/a")
@@ -42,6 +42,28 @@ def test_a_value_that_cannot_be_meant_is_refused_by_name(name, value, wanted):
     with pytest.raises(UserError) as caught:
         replace(CONFIG, **{name: value}).check()
     assert str(caught.value) == f"{name} is {value}: it must be {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"validation_rows": -1}, "validation_rows is -1: it must be at least 0"),
+        ({"validation_rows": 5, "validation": "v.jsonl"}, "it must be 0 where validation is set"),
+        ({"drop_overlap": "row"}, "drop_overlap is row: it must be unset without validation"),
+    ],
+)
+def test_splits_that_cannot_be_meant_are_refused(changes, sentence):
+    with pytest.raises(UserError) as caught:
+        replace(CONFIG, **changes).check()
+    assert sentence in str(caught.value)
+    replace(CONFIG, validation_rows=5, drop_overlap="row").check()
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "batch_tokens", "limit"])
+def test_an_evaluation_refuses_what_cannot_be_meant(name):
+    EvaluationOptions().check()
+    with pytest.raises(UserError, match=f"{name} is 0: it must be at least 1"):
+        EvaluationOptions(**{name: 0}).check()
 
 
 @pytest.mark.parametrize("rank", [-1, -8])
@@ -94,6 +116,11 @@ def test_values_at_the_bounds_are_good():
 
 # Another value for every setting; the test below fails for a new one that is in neither table.
 CHANGES_NUMBERS = {
+    "chat_form": "plain",
+    "task": "choice",
+    "task_options": {"choices": ["a", "b"]},
+    "validation_rows": 8,
+    "drop_overlap": "row",
     "model": "tiny-10m",
     "objective": "ntp",
     "weight": 0.04,
@@ -120,6 +147,7 @@ CHANGES_NUMBERS = {
 }
 CHANGES_NONE = {
     "data": "other.jsonl",
+    "data_folder": "elsewhere",
     "output": "runs/b",
     "validation": "v.jsonl",
     "test": "t.jsonl",
@@ -212,7 +240,8 @@ def test_settings_left_out_have_their_defaults_and_the_given_dict_is_not_changed
     [
         ({"data": "a", "output": "b", "lerning_rate": 1}, "a run has no option 'lerning_rate'"),
         ({"data": "a"}, "do not fit.*output"),
-        ({}, "do not fit.*data"),
+        ({}, "do not fit.*output"),
+        ({"output": "b", "task_options": "x"}, "task_options is x: it must be a mapping"),
         ({"data": "a", "output": "b", "options": [2]}, "options is"),
         ({"data": "a", "output": "b", "lora": [8]}, "do not fit"),
     ],

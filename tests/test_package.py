@@ -15,7 +15,7 @@ ROWS = (
     {"study", "report"},
     {"training", "evaluation"},
     {"data", "tasks", "models"},
-    {"objectives"},
+    {"objectives", "rhm"},
     {"seeding", "config", "run_folder"},
     {"errors", "version"},
 )
@@ -37,7 +37,7 @@ def imported_modules(path: Path) -> list[str]:
 
 
 #: What an objective may use of the standard library.
-STANDARD = ("collections", "difflib", "math")
+STANDARD = ("collections", "difflib", "functools", "math")
 FILES = sorted(p for p in SOURCE.rglob("*.py") if p.name not in ("__init__.py", "__main__.py"))
 
 
@@ -59,6 +59,9 @@ def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
         assert not roots & {"altair", "matplotlib", "plotly"}
     if room_of(path) == "objectives":
         assert roots <= {"semtube", "torch", "dataclasses", "typing", "__future__", *STANDARD}
+    if room_of(path) == "rhm":
+        rooms = {m.split(".")[1] for m in imported_modules(path) if m.startswith("semtube.")}
+        assert rooms <= {"rhm", "errors", "run_folder", "seeding"}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,7 @@ def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
         "import semtube",
         "from semtube.cli import main; main(['--help'])",
         "from semtube.config import RunConfig",
+        "from semtube.cli.rhm import run; run(['--help'])",
         "import semtube.report.demo",
     ],
 )

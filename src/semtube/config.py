@@ -1,4 +1,4 @@
-"""What a run is: every setting that can change a number, in one typed record. Needs no torch."""
+"""What a run and an evaluation are: every setting in typed records. Needs no torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from semtube.errors import UserError
 
 #: Models that are made here and trained from nothing.
 PRESET_NAMES = ("tiny-0.3m", "tiny-2m", "tiny-10m")
+#: Prompt and answer tokens of the rows that are decoded together.
+BATCH_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,16 @@ class RunConfig:
     """One training run.
 
     Args:
-        data: JSONL file of training rows: messages, prompt and completion, or text.
         output: Folder of the run; it must not exist, or be empty.
+        task: How answers are judged: a task of `semtube data list`, which brings its data; or, for
+            rows of your own, exact, pattern, choice, or module:function.
+        task_options: Options of the task, as `--task_options.schema true`.
+        data: JSONL file of training rows (messages, prompt and completion, or text); with a task,
+            the name of a split, unset for its train.
+        data_folder: Folder with the task's files, or hf://datasets/OWNER/NAME; unset, they are
+            looked for in $SEMTUBE_DATA and the cache, then fetched from their source.
+        chat_form: Put chat rows by the model's chat `template`, or as `plain` text, every turn with
+            a blank line behind it, for models that have no template.
         model: A preset (tiny-0.3m, tiny-2m, tiny-10m), a folder, a .gguf file, or a hub name.
         objective: What is added to next-token prediction; `ntp` adds nothing. `semtube objectives`
             lists them.
@@ -47,8 +57,11 @@ class RunConfig:
             lists them.
         neftune: Noise on the embeddings (NEFTune's alpha, usually 5); 0 for none.
         attention_dropout: Dropout of attention weights in training, in [0, 1).
-        validation: JSONL file whose loss is measured during training.
-        test: JSONL file decoded and scored once, after training.
+        validation: JSONL file (or split) whose loss is measured during training.
+        validation_rows: Rows taken out of the training rows instead, the same for every seed.
+        test: JSONL file (or split) decoded and scored once, after training.
+        drop_overlap: Leave out training rows that stand in validation or test: the whole `row`, its
+            `question`, its `answer`, or one `near` to it.
         fraction: Share of the training rows, in (0, 1]; smaller ones are nested in larger ones.
         labels: Train on the `answer` (and its stop token) or on the `full` text.
         train_stop: Whether stop tokens are targets. Off only to reproduce the paper's regime.
@@ -74,8 +87,12 @@ class RunConfig:
         trust_remote_code: Run code that comes with the model. Off unless you trust its author.
     """
 
-    data: str
     output: str
+    task: str = "exact"
+    task_options: dict[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    data_folder: str | None = None
+    chat_form: Literal["template", "plain"] = "template"
     model: str = "tiny-2m"
     objective: Literal[
         "ntp", "tube", "two_view", "masked_span", "curvature", "llm_jepa", "r_drop", "next_latent"
@@ -87,7 +104,9 @@ class RunConfig:
     neftune: float = 0.0
     attention_dropout: float = 0.0
     validation: str | None = None
+    validation_rows: int = 0
     test: str | None = None
+    drop_overlap: Literal["row", "question", "answer", "near"] | None = None
     fraction: float = 1.0
     labels: Literal["answer", "full"] = "answer"
     train_stop: bool = True
@@ -136,6 +155,16 @@ class RunConfig:
         adaptive_at_zero = self.weight_schedule == "adaptive" and weight == 0
         wanted = "above 0 with the adaptive weight_schedule, or unset"
         _need(not adaptive_at_zero, "weight", weight, wanted)
+        rows = self.validation_rows
+        _need(rows >= 0, "validation_rows", rows, "at least 0")
+        _need(not (rows and self.validation), "validation_rows", rows, "0 where validation is set")
+        others = self.validation or rows or self.test
+        _need(
+            self.drop_overlap is None or bool(others),
+            "drop_overlap",
+            self.drop_overlap,
+            "unset without validation or test rows",
+        )
         unread = self.objective == "ntp" and self.options
         _need(not unread, "options", self.options, "unset with objective 'ntp'")
         _need(
@@ -180,7 +209,8 @@ class RunConfig:
         """
         fields = asdict(self)
         for name in (
-            "data", "validation", "test", "output", "log_every", "checkpoint_every", "report_to",
+            "data", "data_folder", "validation", "test", "output", "log_every",
+            "checkpoint_every", "report_to",
             "micro_batch_size", "threads", "trust_remote_code",
         ):  # fmt: skip
             del fields[name]
@@ -206,11 +236,58 @@ class RunConfig:
         if unknown:
             raise UserError(f"a run has no option {unknown[0]!r}")
         try:
-            _need(isinstance(o := fields.get("options", {}), dict), "options", o, "a mapping")
+            for name in ("options", "task_options"):
+                _need(isinstance(o := fields.get(name, {}), dict), name, o, "a mapping")
             fields["lora"] = LoraOptions(**fields.get("lora", {}))
             return cls(**fields)
         except TypeError as error:
             raise UserError(f"a run's settings do not fit: {error}") from error
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What a model is evaluated on, and how.
+
+    Args:
+        data: JSONL file of rows; with a task, the name of a split, unset for its test.
+        task: A task of `semtube data list`; for rows of your own exact, pattern, choice, or
+            module:function.
+        task_options: Options of the task.
+        data_folder: Folder with the task's files, or hf://datasets/OWNER/NAME; unset, they are
+            looked for in $SEMTUBE_DATA and the cache, then fetched from their source.
+        chat_form: Put chat rows by the model's chat `template`, or as `plain` text, every turn with
+            a blank line behind it, for models that have no template.
+        output: New folder for examples.jsonl and metrics.json; for a run, unset is
+            RUN/evaluation-NAME after data and task.
+        max_tokens: Longer rows are left out; unset for the run's own limit, or 512.
+        batch_tokens: Prompt and answer tokens decoded together; less needs less memory.
+        limit: Only the first so many rows.
+        server: URL of an OpenAI-compatible server of the same model (such as vLLM's) that decodes
+            in place of this process.
+        trust_remote_code: Run code that comes with the model. Off unless you trust its author.
+    """
+
+    data: str | None = None
+    task: str = "exact"
+    task_options: dict[str, Any] = field(default_factory=dict)
+    data_folder: str | None = None
+    chat_form: Literal["template", "plain"] = "template"
+    output: str | None = None
+    max_tokens: int | None = None
+    batch_tokens: int = BATCH_TOKENS
+    limit: int | None = None
+    server: str | None = None
+    trust_remote_code: bool = False
+
+    def check(self) -> None:
+        """Refuse values that cannot be meant.
+
+        Raises:
+            UserError: naming the option, its value and what it may be.
+        """
+        for name in ("max_tokens", "batch_tokens", "limit"):
+            value = getattr(self, name)
+            _need(value is None or value >= 1, name, value, "at least 1")
 
 
 def _need(holds: bool, name: str, value: object, wanted: str) -> None:

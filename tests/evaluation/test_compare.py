@@ -12,6 +12,7 @@ from semtube.evaluation.compare import (
     comparison_table,
     read_records,
     score_matrix,
+    score_names,
 )
 
 
@@ -120,7 +121,7 @@ def test_rows_without_partner_are_counted_for_each_side():
 def test_empty_runs_and_unknown_scores_are_refused():
     with pytest.raises(UserError, match="a holds no records"):
         compare_records([], [], seed=0)
-    with pytest.raises(UserError, match="one of exact_match, prefix_match, stopped, got 'bleu'"):
+    with pytest.raises(UserError, match="a has no score 'bleu': use one of exact_match"):
         compare_records(run([1]), run([1]), score="bleu", seed=0)
 
 
@@ -129,6 +130,37 @@ def test_another_score_is_read_from_its_own_field():
     b[1]["prefix_match"] = True
     assert compare_records(a, b, score="prefix_match", seed=0).only_b == 1
     assert compare_records(a, b, seed=0).only_b == 0
+
+
+def test_the_first_score_of_a_run_is_compared_where_none_is_named():
+    def task_run(rights):
+        return [
+            {"strict_match": right, "lenient_match": True}
+            | {k: v for k, v in record(row, True).items() if not k.endswith("_match")}
+            | {"group": None, "log_probabilities": {}}
+            for row, right in enumerate(rights)
+        ]
+
+    a, b = task_run([True, False, True]), task_run([True, True, True])
+    assert score_names(a) == ["strict_match", "lenient_match", "stopped"]
+    comparison = compare_records(a, b, seed=0)
+    assert (comparison.score, comparison.only_b) == ("strict_match", 1)
+
+
+def test_rows_that_were_not_judged_in_both_are_left_out_and_counted():
+    a, b = pair(2, 1, 1, 0)
+    a[0]["exact_match"], b[3]["exact_match"] = None, None
+    comparison = compare_records(a, b, seed=0)
+    assert (comparison.num_examples, comparison.num_unjudged) == (2, 2)
+    assert (comparison.both_right, comparison.only_a, comparison.only_b) == (1, 1, 0)
+    for row in a:
+        row["exact_match"] = None
+    with pytest.raises(UserError, match="a has no score 'exact_match'"):
+        compare_records(a, b, score="exact_match", seed=0)
+    a, b = run([1, 0]), run([1, 0])
+    a[0]["exact_match"], b[1]["exact_match"] = None, None
+    with pytest.raises(UserError, match="exact_match judged no row in all of a, b"):
+        compare_records(a, b, seed=0)
 
 
 def write(path, lines):

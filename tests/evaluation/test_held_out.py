@@ -1,4 +1,4 @@
-"""Loss and tube loss of held-out rows: the model's own loss, and a tube loss that is known."""
+"""Held-out rows: the model's own loss, a tube loss that is known, and stopping by hand."""
 
 import math
 from types import SimpleNamespace
@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from semtube.data.rendering import IGNORED, Rendered
-from semtube.evaluation.held_out import held_out_losses
+from semtube.data.examples import Example, Message
+from semtube.data.rendering import IGNORED, Rendered, Renderer
+from semtube.evaluation import batching
+from semtube.evaluation.held_out import held_out_losses, measure_held_out
 from semtube.objectives.trajectories import ANSWER, PROMPT, SYSTEM, TEMPLATE
 
 transformers = pytest.importorskip("transformers")
@@ -118,8 +120,23 @@ def test_both_losses_do_not_depend_on_the_batch_size(batch_size):
     model = llama()
     whole = held_out_losses(model, ROWS, pad_id=PAD, batch_size=32)
     parts = held_out_losses(model, ROWS, pad_id=PAD, batch_size=batch_size)
+    tokens = held_out_losses(model, ROWS, pad_id=PAD, batch_tokens=30 * batch_size)
     for name in ("loss", "tube_loss"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-5)
+        assert tokens[name] == pytest.approx(whole[name], rel=1e-5)
+
+
+def test_logits_of_more_tokens_than_fit_are_made_in_turn(monkeypatch):
+    model = llama()
+    sizes = []
+    model.lm_head.register_forward_hook(lambda module, args, output: sizes.append(output.numel()))
+    whole = held_out_losses(model, ROWS, pad_id=PAD)
+    assert sizes == [len(ROWS) * 30 * VOCABULARY]
+    sizes.clear()
+    monkeypatch.setattr(batching, "MAX_LOGITS", 60 * VOCABULARY)
+    parts = held_out_losses(model, ROWS, pad_id=PAD)
+    assert max(sizes) <= 60 * VOCABULARY
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
 
 
 def test_the_padding_id_and_the_order_of_the_rows_do_not_matter():
@@ -159,6 +176,7 @@ class FakeModel(nn.Module):
 
     def __init__(self, states, width=3):
         super().__init__()
+        self.config = transformers.LlamaConfig(vocab_size=VOCABULARY)
         self.decoder = FakeDecoder(states)
         self.head = nn.Linear(width, VOCABULARY)
 
@@ -211,7 +229,7 @@ def test_the_tube_loss_of_memoryless_states_is_one_and_a_half():
 
 
 def test_system_and_template_tokens_are_no_part_of_the_trajectory():
-    by_length = sorted(ROWS, key=lambda row: len(row.input_ids))  # the order of measuring
+    by_length = sorted(ROWS, key=lambda row: -len(row.input_ids))  # the order of measuring
     roles = padded(by_length, "roles", -1)
 
     def line_with_noise_beside_the_text(input_ids):
@@ -297,3 +315,83 @@ def test_a_single_row_has_a_mean():
     found = held_out_losses(llama(), ROWS[:1], pad_id=PAD)
     assert math.isfinite(found["loss"]["mean"])
     assert found["loss"]["num_examples"] == found["tube_loss"]["num_examples"] == 1
+
+
+STOPS = frozenset({3, 4})
+
+
+@torch.no_grad()
+def stopping(model, row, place) -> float:
+    """ln p of the row's token at this place, of the row alone and in double precision."""
+    logits = model(torch.tensor([row.input_ids])).logits[0, place - 1].double()
+    return float(logits.log_softmax(-1)[row.input_ids[place]])
+
+
+def turns(tail_ids, tail_roles, head=5) -> Rendered:
+    """A row that ends with these tokens, none of its targets at a stop token."""
+    ids = list(range(10, 10 + head)) + tail_ids
+    roles = [TEMPLATE] + [PROMPT] * (head - 1) + tail_roles
+    labels = [i if r == ANSWER else IGNORED for i, r in zip(ids, roles, strict=True)]
+    return Rendered(ids, roles, labels, head, "a", "p", "x:1", "d", False)
+
+
+A, T, P = ANSWER, TEMPLATE, PROMPT
+#: Rows, and where the stop token behind the last answer stands.
+STOPPING = [
+    (turns([20, 21, 3], [A, A, T]), 7),
+    (turns([20, 30, 31, 4, 30], [A, T, T, T, T], head=9), 12),  # not at once
+    (turns([20, 4, 3], [A, T, T]), 6),  # the first of two
+    (turns([20, 3, 21, 22, 4], [A, T, P, A, T], head=2), 6),  # behind the last answer
+    (turns([20, 3], [A, A]), None),  # none at all: this one is the answer's own
+    (turns([20, 30], [A, T]), None),
+    (turns([20, 30, 21, 3], [A, T, P, T]), None),  # behind the next turn's text
+    (turns([20], [A], head=12), None),
+    (turns([3], [T]), None),  # no answer
+]
+
+
+def test_the_stop_token_behind_the_last_answer_is_measured_whether_trained_or_not():
+    model = llama()
+    rows = [row for row, _ in STOPPING] + ROWS
+    wanted = [None if place is None else stopping(model, row, place) for row, place in STOPPING]
+    for batch_size in (1, 3, None):
+        found = measure_held_out(model, rows, pad_id=PAD, stop_ids=STOPS, batch_size=batch_size)
+        assert found.stop_log_probabilities[: len(wanted)] == [
+            None if value is None else pytest.approx(value, rel=1e-5) for value in wanted
+        ]
+        assert len(found.stop_log_probabilities) == len(rows)
+    told = [value for value in wanted if value is not None]
+    assert max(told) - min(told) > 0.1  # rows that are mixed up would be seen
+
+
+def test_the_metrics_are_the_losses():
+    model = llama()
+    found = measure_held_out(model, ROWS, pad_id=PAD, stop_ids=STOPS)
+    assert found.metrics == held_out_losses(model, ROWS, pad_id=PAD)
+    assert held_out_losses(model, ROWS, pad_id=PAD).keys() == {"loss", "tube_loss"}
+
+
+def test_without_stop_tokens_nothing_is_measured_of_them():
+    found = measure_held_out(llama(), [row for row, _ in STOPPING], pad_id=PAD)
+    assert found.stop_log_probabilities == [None] * len(STOPPING)
+
+
+@pytest.mark.parametrize("train_stop", [True, False])
+def test_rendered_rows_stop_behind_their_answer(train_stop):
+    from semtube.models.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(["red green", "blue"] * 3, 300)
+    stop_ids = frozenset({tokenizer.eos_token_id})
+    renderer = Renderer(tokenizer, stop_ids, train_stop=train_stop)
+    messages = (Message("user", "red green"), Message("assistant", "blue"))
+    row = renderer.render(Example("chat", messages, "x:1"))
+    torch.manual_seed(2)
+    settings = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, initializer_range=0.3,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(settings).eval()
+    place = len(row.input_ids) - row.input_ids[::-1].index(tokenizer.eos_token_id) - 1
+    found = measure_held_out(model, [row], pad_id=PAD, stop_ids=renderer.stop_ids)
+    assert found.stop_log_probabilities == [pytest.approx(stopping(model, row, place), rel=1e-5)]
+    assert (row.labels[place] == IGNORED) is not train_stop

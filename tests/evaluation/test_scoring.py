@@ -1,21 +1,28 @@
 """Judging decoded rows: right means the gold text, the whole of it, and then a stop."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from semtube.data.examples import Example, Message, read_examples
 from semtube.data.rendering import Renderer
 from semtube.evaluation import scoring
 from semtube.evaluation.decoding import Decoded
-from semtube.evaluation.intervals import wilson_interval
-from semtube.evaluation.scoring import length_limit, rate_metrics, score_rows
+from semtube.evaluation.intervals import exact_interval, wilson_interval
+from semtube.evaluation.scoring import (
+    length_limit,
+    rate_metrics,
+    score_rows,
+    unjudged_notes,
+)
+from semtube.tasks.own_rows import ExactText
+from semtube.tasks.task import Contrast, Scorer
 
-transformers = pytest.importorskip("transformers")
-from semtube.models.tokenizer import train_tokenizer  # noqa: E402
+pytest.importorskip("transformers")
+from semtube.models.tokenizer import train_tokenizer
 
 PAIRS = [
     ("lines with a vowel", "[AEIOUaeiou]"),
@@ -27,10 +34,13 @@ TOKENIZER = train_tokenizer([text for pair in PAIRS for text in pair] * 3, 400)
 STOP = TOKENIZER.eos_token_id
 
 
+RENDERER = Renderer(TOKENIZER, frozenset({STOP}))
+SCORES = ExactText.scores
+
+
 def rows(pairs=PAIRS):
-    renderer = Renderer(TOKENIZER, frozenset({STOP}))
     return [
-        renderer.render(
+        RENDERER.render(
             Example("chat", (Message("user", question), Message("assistant", answer)), f"t:{line}")
         )
         for line, (question, answer) in enumerate(pairs, 1)
@@ -62,7 +72,7 @@ def written(monkeypatch):
 
 def score(written, texts, chosen=ROWS):
     written[:] = texts
-    return score_rows(None, TOKENIZER, chosen, stop_ids=frozenset({STOP}))
+    return score_rows(None, RENDERER, chosen, ExactText(), batch_tokens=1000)
 
 
 def judged(records) -> list[tuple[bool, bool]]:
@@ -72,7 +82,7 @@ def judged(records) -> list[tuple[bool, bool]]:
 def test_gold_against_gold_is_all_right(written):
     records = score(written, [(answer, True) for _, answer in PAIRS])
     assert judged(records) == [(True, True)] * len(PAIRS)
-    metrics = rate_metrics(records)
+    metrics = rate_metrics(records, SCORES)
     assert {metrics[name]["mean"] for name in ("exact_match", "prefix_match", "stopped")} == {1.0}
 
 
@@ -95,8 +105,8 @@ def test_a_right_answer_that_does_not_stop_is_a_prefix_match_and_no_exact_match(
     records = score(written, texts)
     assert judged(records) == [(False, True)] * 4
     assert [record["stopped"] for record in records] == [False] * 4
-    assert rate_metrics(records)["exact_match"]["mean"] == 0.0
-    assert rate_metrics(records)["prefix_match"]["mean"] == 1.0
+    assert rate_metrics(records, SCORES)["exact_match"]["mean"] == 0.0
+    assert rate_metrics(records, SCORES)["prefix_match"]["mean"] == 1.0
 
 
 def test_a_wrong_answer_that_stops_is_wrong(written):
@@ -162,12 +172,15 @@ def test_a_record_tells_all_and_is_json(written):
         "id": ROWS[0].digest,
         "source": "t:1",
         "prompt": prompt,
+        "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
         "gold": "[AEIOUaeiou]",
         "prediction": "[AEIOUaeiou]",
         "exact_match": True,
         "prefix_match": True,
         "stopped": True,
         "num_tokens": len(TOKENIZER("[AEIOUaeiou]")["input_ids"]),
+        "group": None,
+        "log_probabilities": {},
     }
 
 
@@ -182,11 +195,12 @@ def test_an_id_is_of_prompt_and_gold_and_not_of_the_prediction(written):
 
 def test_metrics_are_rates_with_wilson_intervals():
     records = [{"exact_match": i < 3, "prefix_match": i < 5, "stopped": i < 10} for i in range(10)]
-    metrics = rate_metrics(records)
+    metrics = rate_metrics(records, SCORES)
     for name, num_right in (("exact_match", 3), ("prefix_match", 5), ("stopped", 10)):
         interval = wilson_interval(num_right, 10)
         assert metrics[name] == {
             "mean": num_right / 10, "low": interval.low, "high": interval.high, "num_examples": 10,
+            "num_unjudged": 0,
         }  # fmt: skip
     # Wilson by hand for 3 of 10: (0.3 + z2/20 -+ z sqrt(0.21/10 + z2/400)) / (1 + z2/10).
     z = 1.959964
@@ -199,37 +213,90 @@ def test_metrics_are_rates_with_wilson_intervals():
     )
 
 
-class Parrot(torch.nn.Module):
-    """Writes the right continuation of every row it knows: gold through the real decoder."""
-
-    def __init__(self, known):
-        super().__init__()
-        config = transformers.LlamaConfig(
-            vocab_size=len(TOKENIZER), hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-            num_attention_heads=1, bos_token_id=1, eos_token_id=STOP, pad_token_id=0,
-        )  # fmt: skip
-        self.inner = transformers.LlamaForCausalLM(config)
-        self.known = known
-        self.config = config
-        self.generation_config = self.inner.generation_config
-
-    def generate(self, input_ids, attention_mask):
-        settings = self.generation_config
-        out = []
-        for ids, mask in zip(input_ids.tolist(), attention_mask.tolist(), strict=True):
-            prompt = [token for token, kept in zip(ids, mask, strict=True) if kept]
-            whole = next(row for row in self.known if row[: len(prompt)] == prompt)
-            answer = whole[len(prompt) :][: settings.max_new_tokens]
-            out.append(ids + answer)
-        width = max(map(len, out))
-        return torch.tensor([row + [settings.pad_token_id] * (width - len(row)) for row in out])
+def test_rows_that_cannot_be_judged_are_left_out_counted_and_named():
+    records = [
+        {"score": verdict, "none": None, "stopped": True, "source": f"t:{place}"}
+        for place, verdict in enumerate([True, None, False, None])
+    ]
+    metrics = rate_metrics(records, ("score", "none"))
+    assert metrics["score"]["mean"] == 0.5
+    assert (metrics["score"]["num_examples"], metrics["score"]["num_unjudged"]) == (2, 2)
+    assert metrics["none"] == {
+        "mean": None, "low": None, "high": None, "num_examples": 0, "num_unjudged": 4,
+    }  # fmt: skip
+    notes = unjudged_notes(records, ("score", "none"))
+    assert notes[0] == "score: 2 rows are not judged and left out of the rate: t:1, t:3"
+    assert unjudged_notes(records[:1], ("score",)) == []
 
 
-def test_gold_through_the_real_decoder_is_all_right():
-    model = Parrot([row.input_ids for row in ROWS])
-    records = score_rows(model, TOKENIZER, ROWS, stop_ids=frozenset({STOP}), batch_size=3)
+def test_groups_have_exact_intervals():
+    records = [
+        {"score": place < 2, "stopped": True, "group": "few" if place < 3 else "many"}
+        for place in range(9)
+    ]
+    metrics = rate_metrics(records, ("score",))
+    interval = exact_interval(2, 3)
+    assert metrics["score, few"] == {
+        "mean": 2 / 3, "low": interval.low, "high": interval.high, "num_examples": 3,
+        "num_unjudged": 0,
+    }  # fmt: skip
+    assert (metrics["score, many"]["mean"], metrics["score, many"]["num_examples"]) == (0, 6)
+
+
+class Letters(Scorer):
+    """Of two plain texts and of two answers, the second is right."""
+
+    scores = ("letter", "text")
+
+    def judge(self, answers):
+        return [{} for _ in answers]
+
+    def contrasts(self, gold, fields):
+        return {
+            "letter": Contrast(("a", "bcde"), 1),
+            "text": Contrast((" x", " yyyy"), 1, prompt="plain", per_character=True),
+        }
+
+
+@pytest.mark.parametrize(
+    ("values", "right"),
+    [
+        ([-1.0, -2.0], {"letter": False, "text": True}),
+        ([-3.0, -1.0], {"letter": True, "text": True}),
+        ([-1.0, -8.0], {"letter": False, "text": False}),
+        ([-1.0, -1.0], {"letter": False, "text": True}),
+    ],
+)
+def test_choices_by_likelihood(written, monkeypatch, values, right):
+    asked = []
+
+    def scored(model, prompts, options, *, batch_tokens):
+        asked.append((prompts, options))
+        return [values] * len(prompts)
+
+    monkeypatch.setattr(scoring, "option_log_probabilities", scored)
+    written[:] = [("", True)] * len(ROWS)
+    records = score_rows(None, RENDERER, ROWS, Letters(), batch_tokens=1000)
+    for record in records:
+        assert {name: record[name] for name in right} == right
+        assert record["log_probabilities"] == {"letter": values, "text": values}
+    (prompts, options), (plain, _) = asked
+    assert prompts == [row.input_ids[: row.num_prompt_tokens] for row in ROWS]
+    assert [TOKENIZER.decode(ids) for ids in options[0]] == ["a", "bcde"]
+    assert {TOKENIZER.decode(ids).removeprefix("<|start|>") for ids in plain} == {"plain"}
+
+
+def test_another_engine_may_decode():
+    asked = []
+
+    def decode(prompts, limit):
+        asked.append((prompts, limit))
+        answers = [row.input_ids[row.num_prompt_tokens :] for row in ROWS]
+        return [Decoded(answer[: answer.index(STOP)], True) for answer in answers]
+
+    records = score_rows(None, RENDERER, ROWS, ExactText(), decode=decode, batch_tokens=1000)
     assert judged(records) == [(True, True)] * len(ROWS)
-    assert [record["gold"] for record in records] == [answer for _, answer in PAIRS]
+    assert asked == [([row.input_ids[: row.num_prompt_tokens] for row in ROWS], length_limit(ROWS))]
 
 
 def test_gold_of_nl_rx_is_all_right(written):
@@ -242,6 +309,6 @@ def test_gold_of_nl_rx_is_all_right(written):
     for row in chosen:
         answer = row.input_ids[row.num_prompt_tokens :]
         texts.append((answer[: answer.index(STOP)], True))
-    metrics = rate_metrics(score(written, texts, chosen))
+    metrics = rate_metrics(score(written, texts, chosen), SCORES)
     assert metrics["exact_match"]["mean"] == 1.0
     assert metrics["exact_match"]["num_examples"] == 2000

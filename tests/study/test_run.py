@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from semtube.config import RunConfig
+from semtube.config import EvaluationOptions, RunConfig
 from semtube.errors import UserError
 from semtube.study.run import Interrupted, RunListener, execute
 
@@ -310,7 +310,7 @@ def test_after_bf16_training_the_model_is_measured_in_float32(
 
     config = replace(config, precision="bf16", steps=3, test=config.data)
     result = execute(config)
-    metrics, folder = evaluate_model(config.output, config.data, batch_size=8)
+    metrics, folder = evaluate_model(config.output, EvaluationOptions(data=config.data))
     assert metrics == result["metrics"]
     assert (folder / "examples.jsonl").read_text() == (
         Path(config.output) / "examples.jsonl"

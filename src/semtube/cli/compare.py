@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from semtube.cli.parser import Parser
 from semtube.errors import UserError
@@ -25,9 +25,8 @@ def build_parser() -> Parser:
     parser.add_argument("run_b", type=str, help="The other; the difference is B minus A.")
     parser.add_argument(
         "--score",
-        type=Literal["exact_match", "prefix_match", "stopped"],
-        default="exact_match",
-        help="What is compared.",
+        type=str | None,
+        help="What is compared, such as exact_match or stopped; unset for the task's first score.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Of the bootstrap.")
     return parser
@@ -41,7 +40,9 @@ def run(argv: list[str]) -> int:
 
     records = [read_records(_examples_file(path)) for path in (options.run_a, options.run_b)]
     comparison = compare_records(
-        *records, score=options.score, seed=stream_seed(options.seed, "bootstrap")
+        *records,
+        score=options.score,
+        seed=stream_seed(options.seed, "bootstrap"),
     )
     print(comparison_table(comparison, options.run_a, options.run_b))
     for sentence in _differences(options.run_a, options.run_b):

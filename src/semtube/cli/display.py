@@ -54,7 +54,7 @@ def metrics_table(metrics: dict[str, dict[str, float]], title: str) -> Table:
     for column in ("metric", "value", "95 % interval", "rows"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, values in metrics.items():
-        is_rate = name in ("exact_match", "prefix_match", "stopped")
+        is_rate = "num_unjudged" in values
 
         def shown(key: str, values: Any = values, is_rate: bool = is_rate) -> str:
             if values[key] is None:

@@ -15,7 +15,7 @@ def build_parser() -> Parser:
     """Every field of a run as an option, a YAML file for all, dotted names for groups."""
     parser = Parser(
         "train",
-        usage="--data FILE --output FOLDER [--config FILE.yaml] [options]\n"
+        usage="(--data FILE | --task TASK) --output FOLDER [--config FILE.yaml] [options]\n"
         "       semtube train --resume FOLDER",
         description="Train one model, with an auxiliary objective or without. Options come from "
         "--config, then from the command line. The resolved settings are stored with the run.",

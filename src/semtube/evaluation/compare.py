@@ -21,12 +21,9 @@ FIELDS: dict[str, type] = {
     "prompt": str,
     "gold": str,
     "prediction": str,
-    "exact_match": bool,
-    "prefix_match": bool,
     "stopped": bool,
     "num_tokens": int,
 }
-SCORES = tuple(name for name, kind in FIELDS.items() if kind is bool)
 CONFIDENCE = 0.95
 
 
@@ -35,13 +32,15 @@ class PairedComparison:
     """How run b's score differs from run a's on the same test rows.
 
     `score_a` and `score_b` are shares of right rows in [0, 1], `difference` is score_b - score_a
-    in [-1, 1]. The four counts (both right, only one right, both wrong) add up to `num_examples`.
+    in [-1, 1]. The four counts (both right, only one right, both wrong) add up to `num_examples`,
+    the rows judged in both runs; `num_unjudged` others are left out.
     `mcnemar_p` is the chance of a split at least as uneven as only_a : only_b if both were equally
     likely; 1.0 where no row differs.
     """
 
     score: str
     num_examples: int
+    num_unjudged: int
     score_a: float
     score_b: float
     difference: float
@@ -89,33 +88,51 @@ def score_matrix(runs: Mapping[str, Sequence[Record]], score: str) -> np.ndarray
     """Which test rows each run has right: bool, (runs, test rows), in the first run's row order.
 
     Rows are the same where their `id` is, and, for a test row that stands in the file more than
-    once, its occurrence number.
+    once, its occurrence number. A row that some run could not judge (null) is left out.
 
     Args:
         runs: name -> records; the names appear in errors.
-        score: one of SCORES.
+        score: one of `score_names`.
 
     Raises:
         UserError: an unknown score, a run without records, or runs that were not scored on the
             same test rows: a difference between them would be one of rows too.
     """
-    if score not in SCORES:
-        raise UserError(f"score must be one of {', '.join(SCORES)}, got {score!r}")
+    for name, records in runs.items():
+        if not records:
+            raise UserError(f"{name} holds no records")
+        if score not in (known := score_names(records)):
+            raise UserError(f"{name} has no score {score!r}: use one of {', '.join(known)}")
     by_row = {name: _by_row(records, score) for name, records in runs.items()}
     first_name, first = next(iter(by_row.items()))
     for name, scores in by_row.items():
-        if not scores:
-            raise UserError(f"{name} holds no records")
         only_first, only_here = len(first.keys() - scores.keys()), len(scores.keys() - first.keys())
         if only_first or only_here:
             raise UserError(
                 f"runs must be scored on the same test rows: {only_first} of {len(first)} in "
                 f"{first_name} and {only_here} of {len(scores)} in {name} have no partner"
             )
-    return np.array([[scores[row] for row in first] for scores in by_row.values()], dtype=bool)
+    judged = [row for row in first if all(s[row] is not None for s in by_row.values())]
+    if not judged:
+        raise UserError(f"{score} judged no row in all of {', '.join(by_row)}")
+    return np.array([[scores[row] for row in judged] for scores in by_row.values()], dtype=bool)
 
 
-def _by_row(records: Sequence[Record], score: str) -> dict[tuple[str, int], bool]:
+def score_names(records: Sequence[Record]) -> list[str]:
+    """The scores of a run's records, the task's first score first: keys with true, false or null.
+
+    A key that holds null in every record is none.
+    """
+    keys = [key for key, value in records[0].items() if value is None or isinstance(value, bool)]
+    return [
+        key
+        for key in keys
+        if all(record.get(key) is None or isinstance(record[key], bool) for record in records)
+        and any(record.get(key) is not None for record in records)
+    ]
+
+
+def _by_row(records: Sequence[Record], score: str) -> dict[tuple[str, int], bool | None]:
     seen: Counter[str] = Counter()
     scores = {}
     for record in records:
@@ -128,7 +145,7 @@ def compare_records(
     a: Sequence[Record],
     b: Sequence[Record],
     *,
-    score: str = "exact_match",
+    score: str | None = None,
     num_resamples: int = 10_000,
     seed: int,
 ) -> PairedComparison:
@@ -140,7 +157,7 @@ def compare_records(
     two-sided, on the rows that only one run has right.
 
     Args:
-        score: which judgement to compare, one of SCORES.
+        score: which judgement to compare, one of `score_names`; unset for the first of a's.
         seed: of the bootstrap.
 
     Raises:
@@ -148,6 +165,10 @@ def compare_records(
 
     Source: McNemar (1947), Psychometrika 12, 153-157, with the binomial in place of chi-squared.
     """
+    if score is None:
+        if not a:
+            raise UserError("a holds no records")
+        score = score_names(a)[0]
     right_a, right_b = score_matrix({"a": a, "b": b}, score)
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     interval = bootstrap_interval(
@@ -161,6 +182,7 @@ def compare_records(
     return PairedComparison(
         score=score,
         num_examples=len(right_a),
+        num_unjudged=len(a) - len(right_a),
         score_a=float(right_a.mean()),
         score_b=float(right_b.mean()),
         difference=(only_b - only_a) / len(right_a),
@@ -179,6 +201,7 @@ def comparison_table(comparison: PairedComparison, name_a: str, name_b: str) -> 
     low, high = 100 * comparison.interval.low, 100 * comparison.interval.high
     rows = [
         ("test rows", f"{comparison.num_examples}"),
+        ("rows not judged in both", f"{comparison.num_unjudged}"),
         (f"{a}, %", f"{100 * comparison.score_a:.1f}"),
         (f"{b}, %", f"{100 * comparison.score_b:.1f}"),
         (f"{b} - {a}, points", f"{100 * comparison.difference:+.1f}"),

@@ -1,4 +1,10 @@
-"""Greedy decoding in batches of like length, with every stop token of the model."""
+"""Greedy decoding in batches of like length, with every stop token of the model.
+
+What is written equals what the model writes for one prompt at a time. Batches and single rows
+round differently in the last bits of a logit, so a choice between two tokens that rounding could
+turn is not left to the batch: such a row is decoded again alone. This is so in float32; in half
+precision, where rounding turns many choices, batches stand as they are.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,12 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from semtube.config import BATCH_TOKENS
 from semtube.errors import UserError
+from semtube.evaluation.batching import token_batches
+from semtube.evaluation.greedy_loop import CacheKind, GreedyLoop
+from semtube.evaluation.padding import masks_padding
+from semtube.evaluation.shared_prefix import SharedPrefix
 from semtube.models.decoder import causal_lm_of
 
 
@@ -34,63 +45,81 @@ def decode_greedily(
     stop_ids: frozenset[int],
     pad_id: int,
     max_new_tokens: int,
-    batch_size: int = 64,
+    batch_tokens: int = BATCH_TOKENS,
+    batch_size: int | None = None,
+    cache: CacheKind = "dynamic",
     on_progress: Callable[[int], None] = lambda num_done: None,
 ) -> list[Decoded]:
     """The most likely next token, again and again, until a stop token or the limit.
 
-    Prompts are sorted by length, padded on the left and masked; in float32 the result equals that
-    of one prompt at a time. The model's own sampling settings and penalties are not used.
+    Prompts are sorted by length, padded on the left and masked; a model that reads padding all the
+    same (tried out once) is given prompts of equal length only. What all prompts begin with is read
+    once. In float32 the result equals that of one prompt at a time. The model's own sampling
+    settings and penalties are not used.
 
     Args:
-        model: a causal language model of transformers.
-        prompts: token ids of each prompt.
+        model: a causal language model of transformers, with adapters or without.
+        prompts: token ids of each prompt, at least one.
         stop_ids: tokens at which an answer ends.
         pad_id: fills the padding; it is masked, so any id serves.
         max_new_tokens: an answer without a stop token by then has not stopped. Less, and for all
             prompts alike, where the longest would outgrow the model's context.
-        batch_size: prompts decoded together.
+        batch_tokens: tokens of a batch: rows x (longest prompt + max_new_tokens).
+        batch_size: most prompts in a batch; unset for as many as batch_tokens allows.
+        cache: `dynamic` grows with the text, and rows that are done leave the batch; `static` has
+            its full size from the start, which transformers compiles on a GPU; `none` runs the
+            whole text through the model for every token, for models that keep nothing.
         on_progress: told the number of prompts done after each batch.
 
     Returns:
         In the order of the prompts.
 
     Raises:
-        UserError: a prompt fills the model's context.
+        UserError: a prompt fills the model's context, or the model keeps no cache for batches.
+        ValueError: an empty prompt, or a budget below 1.
     """
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and prompts:
-        longest = max(map(len, prompts))
-        max_new_tokens = min(max_new_tokens, positions - longest)
-        if max_new_tokens < 1:
-            raise UserError(
-                f"a prompt has {longest} tokens and the model takes {positions}: leave such rows "
-                f"out with max_tokens below {positions}"
-            )
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    if not prompts:
+        return []
+    if not all(prompts):
+        raise ValueError(f"prompt {[len(p) for p in prompts].index(0)} is empty: give it a token")
+    max_new_tokens = _room(model, max(map(len, prompts)), max_new_tokens)
+    loop = GreedyLoop(model, stop_ids, pad_id, max_new_tokens, cache)
     decoded: dict[int, Decoded] = {}
-    device = next(model.parameters()).device
-    config = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=sorted(stop_ids),
-        pad_token_id=pad_id,
-    )
-    with evaluating(model), _generating_with(model, config), torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            width = max(len(prompts[i]) for i in chosen)
-            ids = torch.tensor([[pad_id] * (width - len(prompts[i])) + prompts[i] for i in chosen])
-            mask = torch.tensor(
-                [[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in chosen]
-            )
-            written = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
-            for i, row in zip(chosen, written[:, width:].tolist(), strict=True):
-                end = next((k for k, token in enumerate(row) if token in stop_ids), None)
-                decoded[i] = Decoded(row[:end], end is not None)
+    with evaluating(model), _generating_with(model, loop.config), torch.no_grad():
+        can_pad = masks_padding(model, prompts[0], pad_id)
+        batches = token_batches(
+            [len(prompt) + max_new_tokens for prompt in prompts],
+            batch_tokens=batch_tokens,
+            batch_size=batch_size,
+            same_length=not can_pad,
+        )
+        shares = can_pad and cache == "dynamic" and len(prompts) > 1
+        prefix = SharedPrefix.read(model, prompts) if shares else None
+        for chosen in batches:
+            written = loop.decode([prompts[i] for i in chosen], prefix)
+            for i, row in zip(chosen, written, strict=True):
+                if row.is_close and (len(chosen) > 1 or prefix):
+                    (row,) = loop.decode([prompts[i]], None)
+                decoded[i] = Decoded(row.token_ids, row.stopped)
             on_progress(len(decoded))
     return [decoded[i] for i in range(len(prompts))]
+
+
+def _room(model: Any, longest: int, max_new_tokens: int) -> int:
+    """How many tokens every answer may take.
+
+    Raises:
+        UserError: none at all.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None:
+        return max_new_tokens
+    if positions <= longest:
+        raise UserError(
+            f"a prompt has {longest} tokens and the model takes {positions}: leave such rows "
+            f"out with max_tokens below {positions}"
+        )
+    return min(max_new_tokens, positions - longest)
 
 
 @contextmanager

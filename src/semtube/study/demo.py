@@ -40,7 +40,7 @@ def demo_configs(folder: Path) -> list[RunConfig]:
     return [
         replace(
             BASE,
-            data=str(data / BASE.data),
+            data=str(data / str(BASE.data)),
             test=str(data / str(BASE.test)),
             output=str(folder / f"{objective}-{fraction:g}-seed{seed}"),
             objective=objective,

@@ -9,50 +9,46 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from semtube.config import PRESET_NAMES, RunConfig
-from semtube.data.examples import read_examples
+from semtube.config import BATCH_TOKENS, PRESET_NAMES, EvaluationOptions, RunConfig
 from semtube.data.rendering import Rendered, Renderer
 from semtube.data.tokens import tokenize_rows
 from semtube.errors import UserError
-from semtube.evaluation.held_out import held_out_losses
-from semtube.evaluation.scoring import rate_metrics, score_rows
+from semtube.evaluation.engine import server_decoder
+from semtube.evaluation.held_out import measure_held_out
+from semtube.evaluation.scoring import rate_metrics, score_rows, unjudged_notes
 from semtube.models.loading import LoadedModel, load_model
 from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
+from semtube.study.splits import read_rows
+from semtube.tasks.catalogue import TASKS, build_scorer
+from semtube.tasks.task import Scorer, Task
 
 
 def evaluate_model(
     model: str,
-    data: str,
+    options: EvaluationOptions,
     *,
-    output: str | None = None,
-    max_tokens: int | None = None,
-    batch_size: int = 64,
-    limit: int | None = None,
-    trust_remote_code: bool = False,
     say: Callable[[str], None] = lambda sentence: None,
     on_progress: Callable[[int, int], None] = lambda num_done, num_rows: None,
 ) -> tuple[dict[str, Any], Path]:
-    """Score the rows of `data`; returns the metrics and the folder they are stored in.
+    """Score rows; returns the metrics and the folder they are stored in.
 
     Args:
         model: a run's folder (its final model and settings are used), or a model by name.
-        output: a new folder; may be unset for a run.
-        max_tokens: longer rows are left out; unset for the run's own, or 512.
-        limit: only the first so many rows.
 
     Raises:
         UserError: bad model, data or output.
     """
+    options.check()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     name, config = _find_model(model)
-    if output is None and config is None:
-        raise UserError(f"--output is needed: {model!r} is no run's folder to write into")
-    folder = Path(output) if output else Path(model) / f"evaluation-{Path(data).stem}"
-    if folder.exists():
-        raise UserError(f"output {str(folder)!r} exists: choose another with --output")
-    examples = read_examples(data)[:limit]
-    loaded = load_model(name, trust_remote_code=trust_remote_code)
+    folder = _free_folder(model, options, is_run=config is not None)
+    scorer = build_scorer(options.task, options.task_options)
+    split = options.data or ("test" if isinstance(scorer, Task) else None)
+    if split is None:
+        raise UserError(f"data is unset: task {options.task!r} needs a JSONL file of rows")
+    examples = read_rows(scorer, split, options.data_folder, options.chat_form)[: options.limit]
+    loaded = load_model(name, trust_remote_code=options.trust_remote_code)
     loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
     renderer = Renderer(
         loaded.tokenizer,
@@ -60,20 +56,36 @@ def evaluate_model(
         labels=config.labels if config else "answer",
         train_stop=config.train_stop if config else True,
     )
-    tokens = tokenize_rows(examples, renderer, max_tokens or (config.max_tokens if config else 512))
+    limit = options.max_tokens or (config.max_tokens if config else 512)
+    tokens = tokenize_rows(examples, renderer, limit)
     for note in tokens.notes():
         say(note)
     records, metrics = evaluate_rows(
         loaded,
+        renderer,
         tokens.rows,
-        renderer.stop_ids,
-        batch_size=batch_size,
+        scorer,
+        batch_tokens=options.batch_tokens,
+        server=options.server,
+        say=say,
         on_progress=lambda done: on_progress(done, len(tokens.rows)),
     )
     folder.mkdir(parents=True)
     write_jsonl(folder / "examples.jsonl", records)
     write_json(folder / "metrics.json", metrics)
     return metrics, folder
+
+
+def _free_folder(model: str, options: EvaluationOptions, *, is_run: bool) -> Path:
+    if options.output is None and not is_run:
+        raise UserError(f"--output is needed: {model!r} is no run's folder to write into")
+    named = [Path(options.data).stem] if options.data else []
+    if options.task in TASKS:
+        named.insert(0, options.task)
+    folder = Path(options.output or Path(model) / f"evaluation-{'-'.join(named)}")
+    if folder.exists():
+        raise UserError(f"output {str(folder)!r} exists: choose another with --output")
+    return folder
 
 
 def _find_model(model: str) -> tuple[str, RunConfig | None]:
@@ -92,27 +104,41 @@ def _find_model(model: str) -> tuple[str, RunConfig | None]:
 
 def evaluate_rows(
     loaded: LoadedModel,
+    renderer: Renderer,
     rows: Sequence[Rendered],
-    stop_ids: frozenset[int],
+    scorer: Scorer,
     *,
-    batch_size: int = 64,
+    batch_tokens: int = BATCH_TOKENS,
+    server: str | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
     on_progress: Callable[[int], None] = lambda num_done: None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Per-row records and the metrics: rates, next-token loss and tube loss, with intervals."""
-    # A plain text has no question to answer; its loss is measured all the same.
-    with_question = [row for row in rows if row.num_prompt_tokens and row.prompt]
-    records, rates = [], {}
-    if with_question:
-        records = score_rows(
-            loaded.model,
-            loaded.tokenizer,
-            with_question,
-            stop_ids=stop_ids,
-            batch_size=batch_size,
-            on_progress=on_progress,
-        )
-        rates = rate_metrics(records)
-    losses = held_out_losses(
-        loaded.model, rows, pad_id=loaded.tokenizer.pad_token_id, batch_size=batch_size
+    measured = measure_held_out(
+        loaded.model,
+        rows,
+        pad_id=loaded.tokenizer.pad_token_id,
+        stop_ids=renderer.stop_ids,
+        batch_tokens=batch_tokens,
     )
-    return records, {**rates, **losses}
+    # A plain text has no question to answer; its loss is measured all the same.
+    asked = [place for place, row in enumerate(rows) if row.num_prompt_tokens and row.prompt]
+    if not asked:
+        return [], measured.metrics
+    decode = None
+    if server is not None:
+        decode = server_decoder(server, renderer.stop_ids, on_progress)
+    records = score_rows(
+        loaded.model,
+        renderer,
+        [rows[place] for place in asked],
+        scorer,
+        decode=decode,
+        batch_tokens=batch_tokens,
+        on_progress=on_progress,
+    )
+    for place, record in zip(asked, records, strict=True):
+        record["stop_log_probability"] = measured.stop_log_probabilities[place]
+    for note in (*unjudged_notes(records, scorer.scores), *scorer.reasons()):
+        say(note)
+    return records, {**rate_metrics(records, scorer.scores), **measured.metrics}

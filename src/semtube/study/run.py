@@ -16,14 +16,6 @@ from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from semtube.config import RunConfig
-from semtube.data.examples import Example, read_examples
-from semtube.data.fractions import (
-    Overlap,
-    fingerprint,
-    nested_fraction,
-    num_duplicates,
-    overlap,
-)
 from semtube.data.rendering import Renderer
 from semtube.data.tokens import TokenRows, TokenView, tokenize_rows, view_tokens
 from semtube.errors import UserError
@@ -35,6 +27,7 @@ from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
 from semtube.seeding import stream_seed
 from semtube.study.environment import describe_environment
 from semtube.study.evaluate import evaluate_rows
+from semtube.study.splits import RunData, read_splits, report_splits
 from semtube.training.host import (
     TrainingOutcome,
     build_objective,
@@ -56,17 +49,6 @@ class RunListener:
     on_step: Callable[[dict[str, Any]], None] = lambda metrics: None
     on_decode_start: Callable[[int], None] = lambda num_rows: None
     on_decoded: Callable[[int], None] = lambda num_done: None
-
-
-@dataclass(frozen=True)
-class RunData:
-    """A run's three splits, and their fingerprints."""
-
-    train: list[Example]
-    chosen: list[Example]
-    validation: list[Example]
-    test: list[Example]
-    fingerprints: dict[str, str]
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
@@ -155,8 +137,8 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
         torch.set_num_threads(config.threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    data = read_data(config)
-    report_data(data, listener.say)
+    data = read_splits(config)
+    report_splits(data, listener.say)
     # A preset's tokenizer sees the rows of its fraction and no others.
     texts = (message.content for example in data.chosen for message in example.messages)
     loaded = load_model(
@@ -209,16 +191,16 @@ def _train_and_test(
     if outcome.interrupted:
         raise Interrupted(f"stopped after step {outcome.num_steps:,}")
     training_seconds = time.monotonic() - started
-    stop_ids = prepared.renderer.stop_ids
-    save_model(prepared.loaded, stop_ids, folder)
+    save_model(prepared.loaded, prepared.renderer.stop_ids, folder)
     metrics = {}
     if "test" in tokens:
         listener.on_decode_start(len(tokens["test"].rows))
         records, metrics = evaluate_rows(
             prepared.loaded,
+            prepared.renderer,
             tokens["test"].rows,
-            stop_ids,
-            batch_size=config.micro_batch_size or config.batch_size,
+            prepared.data.scorer,
+            say=listener.say,
             on_progress=listener.on_decoded,
         )
         write_jsonl(folder.examples, records)
@@ -256,6 +238,7 @@ def _result(
     parameters = list(prepared.loaded.model.parameters())
     return {
         "id": config.identity(prepared.data.fingerprints),
+        "task": config.task,
         "arm": config.objective,
         "seed": config.seed,
         "fraction": config.fraction,
@@ -264,46 +247,15 @@ def _result(
         "num_parameters": sum(p.numel() for p in parameters),
         "num_trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "precision": config.precision,
-        "overlap": [asdict(shared) for shared in split_overlaps(prepared.data)],
+        "overlap": [asdict(shared) for shared in prepared.data.overlaps],
+        "near_overlap": [asdict(shared) for shared in prepared.data.near],
+        "num_dropped": prepared.data.num_dropped,
         "fingerprints": prepared.data.fingerprints,
         "num_too_long": {name: len(part.too_long) for name, part in prepared.tokens.items()},
         # Of this process: a resumed run counts from its checkpoint.
         "training_seconds": round(training_seconds, 2),
         "metrics": metrics,
     }
-
-
-def read_data(config: RunConfig) -> RunData:
-    """The splits of a run; the training rows of its fraction are nested in those of larger ones."""
-    everything = read_examples(config.data)
-    chosen = nested_fraction(everything, config.fraction, config.seed)
-    validation = read_examples(config.validation) if config.validation else []
-    test = read_examples(config.test) if config.test else []
-    parts = {"train": chosen, "validation": validation, "test": test}
-    prints = {name: fingerprint(part) for name, part in parts.items() if part}
-    return RunData(everything, chosen, validation, test, prints)
-
-
-def split_overlaps(data: RunData) -> list[Overlap]:
-    """What every split shares with those before it."""
-    parts = [("train", data.chosen), ("validation", data.validation), ("test", data.test)]
-    present = [(name, part) for name, part in parts if part]
-    return [
-        overlap(name, part, other, others)
-        for place, (name, part) in enumerate(present)
-        for other, others in present[:place]
-    ]
-
-
-def report_data(data: RunData, say: Callable[[str], None]) -> None:
-    """Sizes, duplicates, and what the splits share."""
-    say(
-        f"{len(data.chosen):,} of {len(data.train):,} training rows, "
-        f"fingerprint {data.fingerprints['train'][:12]}; "
-        f"{num_duplicates(data.chosen):,} repeat an earlier row"
-    )
-    for shared in split_overlaps(data):
-        say(shared.sentence())
 
 
 def save_model(loaded: LoadedModel, stop_ids: frozenset[int], folder: RunFolder) -> None:
