@@ -25,7 +25,7 @@ def test_the_default_settings_are_good():
         *[(n, v, "at least 1") for n in ("batch_size", "max_tokens", "log_every") for v in (0, -3)],
         *[
             (n, 0, "at least 1, or unset")
-            for n in ("steps", "checkpoint_every", "micro_batch_size", "threads")
+            for n in ("steps", "checkpoint_every", "micro_batch_size", "threads", "max_new_tokens")
         ],
         ("steps", -1, "at least 1, or unset"),
         *[(n, v, "above 0") for n in ("max_grad_norm", "epochs") for v in (0.0, -1e-3, NAN, INF)],
@@ -64,6 +64,8 @@ def test_an_evaluation_refuses_what_cannot_be_meant(name):
     EvaluationOptions().check()
     with pytest.raises(UserError, match=f"{name} is 0: it must be at least 1"):
         EvaluationOptions(**{name: 0}).check()
+    with pytest.raises(UserError, match="engine is vllm: it must be transformers, or the URL"):
+        EvaluationOptions(engine="vllm").check()
 
 
 @pytest.mark.parametrize("rank", [-1, -8])
@@ -120,6 +122,7 @@ CHANGES_NUMBERS = {
     "task": "choice",
     "task_options": {"choices": ["a", "b"]},
     "validation_rows": 8,
+    "max_new_tokens": 64,
     "drop_overlap": "row",
     "model": "tiny-10m",
     "objective": "ntp",

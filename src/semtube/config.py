@@ -11,6 +11,12 @@ from semtube.errors import UserError
 
 #: Models that are made here and trained from nothing.
 PRESET_NAMES = ("tiny-0.3m", "tiny-2m", "tiny-10m")
+#: Settings of a run that change no number: places, logging, and how a step is split. What lies at
+#: the places is told by the data's fingerprints.
+CHANGES_NO_NUMBER = (
+    "data", "data_folder", "validation", "test", "output", "log_every", "checkpoint_every",
+    "report_to", "micro_batch_size", "threads", "trust_remote_code",
+)  # fmt: skip
 #: Prompt and answer tokens of the rows that are decoded together.
 BATCH_TOKENS = 16_384
 
@@ -37,8 +43,11 @@ class RunConfig:
     Args:
         output: Folder of the run; it must not exist, or be empty.
         task: How answers are judged: a task of `semtube data list`, which brings its data; or, for
-            rows of your own, exact, pattern, choice, or module:function.
-        task_options: Options of the task, as `--task_options.schema true`.
+            rows of your own, `exact`, `pattern` (the row's key "pattern"), `choice` (its key
+            "choices"), or module:function, called with prediction, right answer and the row's other
+            keys, which returns True, False or None.
+        task_options: Options of the task: `schema`, `seconds` and `databases` of spider, `pattern`
+            of pattern, `choices` of choice; as `--task_options.schema true`.
         data: JSONL file of training rows (messages, prompt and completion, or text); with a task,
             the name of a split, unset for its train.
         data_folder: Folder with the task's files, or hf://datasets/OWNER/NAME; unset, they are
@@ -60,6 +69,7 @@ class RunConfig:
         validation: JSONL file (or split) whose loss is measured during training.
         validation_rows: Rows taken out of the training rows instead, the same for every seed.
         test: JSONL file (or split) decoded and scored once, after training.
+        max_new_tokens: No test answer is longer; unset for twice the longest right answer.
         drop_overlap: Leave out training rows that stand in validation or test: the whole `row`, its
             `question`, its `answer`, or one `near` to it.
         fraction: Share of the training rows, in (0, 1]; smaller ones are nested in larger ones.
@@ -106,6 +116,7 @@ class RunConfig:
     validation: str | None = None
     validation_rows: int = 0
     test: str | None = None
+    max_new_tokens: int | None = None
     drop_overlap: Literal["row", "question", "answer", "near"] | None = None
     fraction: float = 1.0
     labels: Literal["answer", "full"] = "answer"
@@ -137,7 +148,9 @@ class RunConfig:
         """
         for name in ("batch_size", "max_tokens", "log_every"):
             _need(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("steps", "checkpoint_every", "micro_batch_size", "threads"):
+        for name in (
+            "steps", "checkpoint_every", "micro_batch_size", "threads", "max_new_tokens",
+        ):  # fmt: skip
             value = getattr(self, name)
             _need(value is None or value >= 1, name, value, "at least 1, or unset")
         for name in ("max_grad_norm", "epochs"):
@@ -208,20 +221,16 @@ class RunConfig:
         Paths, logging and the way a step is split are left out.
         """
         fields = asdict(self)
-        for name in (
-            "data", "data_folder", "validation", "test", "output", "log_every",
-            "checkpoint_every", "report_to",
-            "micro_batch_size", "threads", "trust_remote_code",
-        ):  # fmt: skip
+        for name in CHANGES_NO_NUMBER:
             del fields[name]
+        # The path of other databases; their contents have a fingerprint.
+        fields["task_options"].pop("databases", None)
         if self.objective == "ntp":
             for name in ("weight", "weight_schedule", "weight_dropout", "options"):
                 del fields[name]
         if self.steps is not None:
             del fields["epochs"]
-        # 4 and 4.0 are one setting.
-        fields = {k: float(v) if type(v) is int else v for k, v in fields.items()}
-        text = json.dumps([fields, fingerprints], sort_keys=True)
+        text = json.dumps([_as_floats(fields), fingerprints], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
@@ -251,32 +260,34 @@ class EvaluationOptions:
     Args:
         data: JSONL file of rows; with a task, the name of a split, unset for its test.
         task: A task of `semtube data list`; for rows of your own exact, pattern, choice, or
-            module:function.
-        task_options: Options of the task.
+            module:function. Unset for the run's own, or exact.
+        task_options: Options of the task; unset for the run's own, where the task is its own.
         data_folder: Folder with the task's files, or hf://datasets/OWNER/NAME; unset, they are
             looked for in $SEMTUBE_DATA and the cache, then fetched from their source.
         chat_form: Put chat rows by the model's chat `template`, or as `plain` text, every turn with
-            a blank line behind it, for models that have no template.
+            a blank line behind it; unset for the run's own, or `template`.
         output: New folder for examples.jsonl and metrics.json; for a run, unset is
             RUN/evaluation-NAME after data and task.
         max_tokens: Longer rows are left out; unset for the run's own limit, or 512.
         batch_tokens: Prompt and answer tokens decoded together; less needs less memory.
         limit: Only the first so many rows.
-        server: URL of an OpenAI-compatible server of the same model (such as vLLM's) that decodes
-            in place of this process.
+        max_new_tokens: No answer is longer; unset for twice the longest right answer of the rows.
+        engine: What decodes: `transformers`, or the URL of an OpenAI-compatible server of the same
+            model, such as vLLM's. Engines differ in the last bit: compare models under one only.
         trust_remote_code: Run code that comes with the model. Off unless you trust its author.
     """
 
     data: str | None = None
-    task: str = "exact"
-    task_options: dict[str, Any] = field(default_factory=dict)
+    task: str | None = None
+    task_options: dict[str, Any] | None = None
     data_folder: str | None = None
-    chat_form: Literal["template", "plain"] = "template"
+    chat_form: Literal["template", "plain"] | None = None
     output: str | None = None
     max_tokens: int | None = None
     batch_tokens: int = BATCH_TOKENS
     limit: int | None = None
-    server: str | None = None
+    max_new_tokens: int | None = None
+    engine: str = "transformers"
     trust_remote_code: bool = False
 
     def check(self) -> None:
@@ -285,9 +296,20 @@ class EvaluationOptions:
         Raises:
             UserError: naming the option, its value and what it may be.
         """
-        for name in ("max_tokens", "batch_tokens", "limit"):
+        for name in ("max_tokens", "batch_tokens", "limit", "max_new_tokens"):
             value = getattr(self, name)
             _need(value is None or value >= 1, name, value, "at least 1")
+        is_known = self.engine == "transformers" or "://" in self.engine
+        _need(is_known, "engine", self.engine, "transformers, or the URL of a server")
+
+
+def _as_floats(value: Any) -> Any:
+    """4 and 4.0 are one setting."""
+    if isinstance(value, dict):
+        return {name: _as_floats(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_floats(inner) for inner in value]
+    return float(value) if type(value) is int else value
 
 
 def _need(holds: bool, name: str, value: object, wanted: str) -> None:

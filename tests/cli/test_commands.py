@@ -50,6 +50,8 @@ def test_help_is_the_one_in_the_docs() -> None:
         (["train", "--resume", "nowhere"], "'nowhere' holds no run (no config.json)"),
         (["train", "--resume", "a", "--weight", "1"],
          "--resume takes a run's folder and no option but trust_remote_code"),
+        (["train", "--data", "a", "--output", "b", "--drop_overlap", "foo"],
+         "drop_overlap: expected one of 'row', 'question', 'answer', 'near', got foo"),
         (["evaluate", "tiny-2m", "--data", "a"], "'tiny-2m' is a preset, which knows nothing yet"),
         (["compare", "nowhere", "b"], "'nowhere' holds no examples.jsonl"),
     ],
@@ -94,6 +96,62 @@ def test_train_evaluate_compare_on_the_users_own_file(
     assert (status, err) == (0, "")
     assert "| test rows | 48 |" in out
     assert "McNemar" in out
+
+
+def test_an_evaluation_takes_the_runs_task_and_form_and_keeps_its_settings(
+    capsys: pytest.CaptureFixture[str], rows_file: Path, tmp_path: Path
+) -> None:
+    words = ["--test", str(rows_file), "--chat_form", "plain", "--task", "pattern"]
+    words += ["--task_options.pattern", ".+", "--max_new_tokens", "5", "--objective", "ntp"]
+    for name in ("a", "b"):
+        assert run_small(tmp_path / name, rows_file, *words, "--seed", str("ab".index(name))) == 0
+    records = [json.loads(x) for x in (tmp_path / "a" / "examples.jsonl").read_text().splitlines()]
+    assert not any("<|user|>" in record["prompt"] for record in records)
+    assert all(record["num_tokens"] <= 5 for record in records)
+    assert {"prompt_hash", "prediction", "gold", "pattern_match", "stopped", "num_tokens",
+            "stop_log_probability"} <= set(records[0])  # fmt: skip
+    for name in ("a", "b"):
+        words = ["evaluate", str(tmp_path / name), "--data", str(rows_file), "--limit", "7"]
+        status, out, err = run(capsys, *words, "--output", str(tmp_path / f"{name}-seven"))
+        assert (status, err) == (0, "")
+        assert "pattern match" in out
+    settings = json.loads((tmp_path / "a-seven" / "evaluation.json").read_text())
+    assert (settings["task"], settings["chat_form"]) == ("pattern", "plain")
+    assert settings["task_options"] == {"pattern": ".+"}
+    assert (settings["num_rows"], settings["num_too_long"]) == (7, 0)
+    folders = [str(tmp_path / f"{name}-seven") for name in ("a", "b")]
+    status, out, err = run(capsys, "compare", *folders)
+    assert "| pattern_match | value |" in out
+    assert "differ" not in out
+    settings["task_options"] = {"pattern": "x"}
+    (tmp_path / "a-seven" / "evaluation.json").write_text(json.dumps(settings))
+    out = run(capsys, "compare", *folders)[1]
+    assert "Warning: they differ in more than the objective: task_options." in out
+
+
+def test_compare_warns_of_what_changes_numbers_alone(
+    capsys: pytest.CaptureFixture[str], rows_file: Path, tmp_path: Path
+) -> None:
+    test = ["--test", str(rows_file)]
+    assert run_small(tmp_path / "a", rows_file, "--objective", "ntp", *test) == 0
+    assert run_small(tmp_path / "b", rows_file, "--log_every", "3", *test) == 0
+    out = run(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "b"))[1]
+    assert "objective: ntp against tube" in out
+    assert "Warning" not in out
+    fewer = tmp_path / "fewer.jsonl"
+    fewer.write_text("\n".join(rows_file.read_text().splitlines()[:40]))
+    assert run_small(tmp_path / "c", fewer, *test) == 0
+    out = run(capsys, "compare", str(tmp_path / "a"), str(tmp_path / "c"))[1]
+    assert "Warning: they differ in more than the objective: train rows." in out
+
+
+@pytest.mark.parametrize("task", ["choice", "pattern"])
+def test_rows_that_cannot_be_judged_are_found_before_training(
+    capsys: pytest.CaptureFixture[str], rows_file: Path, tmp_path: Path, task: str
+) -> None:
+    assert run_small(tmp_path / "a", rows_file, "--test", str(rows_file), "--task", task) == 2
+    assert "semtube: rows.jsonl:1: " in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
 
 
 def test_yaml_then_options_and_the_resolved_settings_are_stored(

@@ -60,7 +60,7 @@ def test_get_then_verify_then_list(
     assert (folder / "small/train.jsonl").read_bytes() == CONTENTS["small/train.jsonl"]
     status, out, err = run(capsys, "verify", "small")
     assert (status, err) == (0, "")
-    assert out == "small/train.jsonl  ok, 42 bytes\nsmall/test.jsonl  ok, 14 bytes\n"
+    assert out == f"small: 2 of 2 files as the card says, in {folder}\n"
     out = run(capsys, "list")[1]
     assert "(cache)" in out
     assert [line.split() for line in out.splitlines() if "small" in line] == [
@@ -94,10 +94,11 @@ def test_verify_names_every_bad_file_and_ends_with_status_2(
     assert out.splitlines() == [
         "small/train.jsonl  missing: 42 bytes expected",
         "small/test.jsonl  damaged: it has 4 bytes, 14 expected",
+        f"small: 0 of 2 files as the card says, in {mirror}",
     ]
     assert err == (
         f"semtube: 2 of 2 files of small in {mirror} missing or damaged, the first one "
-        "small/train.jsonl: `semtube data get small` fetches them\n"
+        f"small/train.jsonl: `semtube data get small --output {mirror}` fetches them\n"
     )
     assert "1 of 2 damaged" in run(capsys, "list", "--folder", str(mirror))[1]
 

@@ -36,7 +36,7 @@ def test_the_users_folder_comes_first_then_the_variable_then_the_cache(
     assert data_place() == Place(tmp_path / "own" / "data", "cache")
     monkeypatch.setenv("SEMTUBE_DATA", "~/named")
     assert data_place() == Place(tmp_path / "named", "SEMTUBE_DATA")
-    assert data_place(tmp_path) == Place(tmp_path, "folder")
+    assert data_place(tmp_path) == Place(tmp_path, "data_folder")
 
 
 def test_every_kind_of_damage_is_named(tmp_path: Path) -> None:

@@ -139,6 +139,6 @@ def test_the_sentence():
         "test", texts("a long sentence", "other"), "train", texts("a long sentence.")
     )
     assert found.sentence() == (
-        "2 test rows: 1 are nearly the same as one in train "
+        "2 test rows: 1 with a near-duplicate in train "
         "(Jaccard similarity of character 5-grams at least 0.8)"
     )

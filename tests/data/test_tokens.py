@@ -141,7 +141,8 @@ def test_when_every_row_is_too_long_the_first_is_named_with_its_length():
     with pytest.raises(UserError) as caught:
         tokenize_rows(examples, letters(), max_tokens=3)
     assert str(caught.value) == (
-        "no row fits into max_tokens=3: the first is x:1 (11 tokens); raise it"
+        "no row fits into max_tokens=3: the first is x:1 (11 tokens); raise it, "
+        "as far as the model's context goes"
     )
 
 

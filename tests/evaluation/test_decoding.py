@@ -539,11 +539,15 @@ def short_context():
     return transformers.GPT2LMHeadModel(config)
 
 
-def test_a_limit_beyond_the_models_positions_is_lowered_for_all_alike():
+def test_a_long_prompt_has_the_room_that_is_left_and_cuts_no_other():
     model = short_context()
-    rows = decode(model, [[3] * 12, [4, 5]], limit=10)
-    assert rows == decode(model, [[3] * 12, [4, 5]], limit=4)
-    assert {len(row.token_ids) for row in rows if not row.stopped} <= {4}
+    prompts = [[3] * 12, [4, 5], [3] * 11 + [6], [5]]
+    rows = decode(model, prompts, limit=10)
+    assert [len(row.token_ids) for row in rows if not row.stopped] == [
+        limit for row, limit in zip(rows, (4, 10, 4, 10), strict=True) if not row.stopped
+    ]
+    for prompt, row, limit in zip(prompts, rows, (4, 10, 4, 10), strict=True):
+        assert [row] == decode(model, [prompt], limit=limit)
 
 
 def test_prompts_that_leave_no_room_are_refused():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semtube.errors import UserError
-from semtube.evaluation import batching
+from semtube.evaluation import batching, likelihood
 from semtube.evaluation.likelihood import option_log_probabilities
 
 transformers = pytest.importorskip("transformers")
@@ -68,6 +68,15 @@ def mamba():
     return transformers.MambaForCausalLM(config)
 
 
+def lfm2():
+    """Half recurrent, half attention."""
+    config = transformers.Lfm2Config(
+        vocab_size=VOCABULARY, intermediate_size=48, num_key_value_heads=2, initializer_range=0.3,
+        max_position_embeddings=64, layer_types=["conv", "full_attention"], **SIZES, **IDS,
+    )  # fmt: skip
+    return transformers.Lfm2ForCausalLM(config)
+
+
 def gpt1():
     """No cache, and positions that padding shifts."""
     config = transformers.OpenAIGPTConfig(
@@ -82,7 +91,7 @@ def built(make):
     return make().eval()
 
 
-MODELS = {make.__name__: make for make in (llama, gpt2, mistral, bloom, mamba, gpt1)}
+MODELS = {make.__name__: make for make in (llama, gpt2, mistral, bloom, mamba, lfm2, gpt1)}
 PROMPTS = [[5, 6, 7, 8], [9], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], [20, 21]]
 OPTIONS = [
     [[11, 12, 13], [14], [11, 12, 13, 15, 16, 17]],
@@ -184,6 +193,12 @@ def test_the_prompt_is_read_once_for_all_its_options():
     seen.clear()
     option_log_probabilities(model, [prompt], [[[3], [5], [7], [9]]])
     assert sum(seen) == num_probed + 30
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_prompt_is_shared_where_keys_and_values_are_kept_and_padding_is_masked(name):
+    shares = name in ("llama", "gpt2", "mistral", "bloom")
+    assert likelihood._can_share(built(MODELS[name]), PROMPTS[0]) is shares
 
 
 def test_logits_of_more_tokens_than_fit_are_made_in_turn(monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 
@@ -241,6 +242,28 @@ def test_groups_have_exact_intervals():
         "num_unjudged": 0,
     }  # fmt: skip
     assert (metrics["score, many"]["mean"], metrics["score, many"]["num_examples"]) == (0, 6)
+
+
+def test_a_whole_answer_takes_its_stop_token_and_nan_is_wrong(written, monkeypatch):
+    class Nested(Letters):
+        scores = ("whole",)
+
+        def contrasts(self, gold, fields):
+            return {"whole": Contrast(("1", "10"), 0, is_whole=True)}
+
+    asked = []
+
+    def scored(model, prompts, options, *, batch_tokens):
+        asked.append(options)
+        return [[math.nan, -1.0]] * len(prompts)
+
+    monkeypatch.setattr(scoring, "option_log_probabilities", scored)
+    written[:] = [("", True)] * len(ROWS)
+    records = score_rows(None, RENDERER, ROWS, Nested(), batch_tokens=1000)
+    assert [record["whole"] for record in records] == [False] * len(ROWS)
+    for row_options in asked[0]:
+        assert [option[-1] for option in row_options] == [STOP, STOP]
+        assert [TOKENIZER.decode(option[:-1]) for option in row_options] == ["1", "10"]
 
 
 class Letters(Scorer):

@@ -65,8 +65,9 @@ def test_strict(text: str, number: int | None) -> None:
     [
         ("#### 18 eggs, as 3 fell", 18), ("#### 5 no, wait\n#### 18", 18), ("so 3 + 15 = 18", 18),
         (r"thus \boxed{18} of 20", 18), ("The answer is $18. I checked 2 times", 18),
-        ("the answer is 4? No: the answer is 18, not 3", 18), ("#### none, though 18 above", 18),
-        ("no number", None), ("", None),
+        ("the answer is 4? No: the answer is 18", 18), ("The answer is 3 + 15 = 18.", 18),
+        ("the answer is 1.5 + 16.5 = 18.0\nas 3", 18), ("the answer: none. 18", 18),
+        ("no number", None), ("", None), ("18 above\n#### none", None),
     ],
 )  # fmt: skip
 def test_lenient(text: str, number: int | None) -> None:
@@ -94,6 +95,8 @@ def test_real_answers(shared: Path) -> None:
     assert len(golds) == Gsm8k.card.splits["test"] == 1319
     right = Gsm8k().judge([Answer(gold, True, gold, {}) for gold in golds])
     assert all(scores == {"strict_match": True, "lenient_match": True} for scores in right)
+    empty = Gsm8k().judge([Answer("", True, gold, {}) for gold in golds])
+    assert not any(scores["strict_match"] or scores["lenient_match"] for scores in empty)
     moved = golds[7:] + golds[:7]
     shuffled = Gsm8k().judge(
         [Answer(m, True, gold, {}) for m, gold in zip(moved, golds, strict=True)]

@@ -1,5 +1,6 @@
 """Multiple choice: both splits in one form, and the two choices by likelihood."""
 
+import bz2
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,15 @@ def test_tags_are_taken_out() -> None:
 
 
 def test_contrasts() -> None:
-    fields = {"context": "He runs", "endings": ["fast.", "slow.", "up.", "down."]}
+    fields = {
+        "activity": "Running",
+        "context": "He runs",
+        "endings": ["fast.", "slow.", "up.", "down."],
+    }
     found = HellaSwag().contrasts("C", fields)
     assert found["letter_match"].options == LETTERS
     assert found["ending_match"].options == (" fast.", " slow.", " up.", " down.")
-    assert found["ending_match"].prompt == "He runs"
+    assert found["ending_match"].prompt == "Running: He runs"
     assert found["ending_match"].per_character
     assert {contrast.right for contrast in found.values()} == {2}
 
@@ -32,12 +37,34 @@ def test_a_letter_must_be_written_and_ended() -> None:
     assert [judge("B", False), judge("", True), judge("B)", True), judge("A", True)] == [False] * 4
 
 
-def test_a_row_without_four_endings_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ('{"messages": [{}, {"content": "context\\nA) one"}, {"content": "A"}]}',
+         "hellaswag_test.jsonl:1: a context with endings"),
+        ('{"messages": []}', "hellaswag_test.jsonl:1: message 1 of 'messages' has no text"),
+        ('{"messages": [{}, {"content": "new\\nA) a\\nB) b\\nC) c\\nD) d"}, {"content": "A"}]}',
+         "hellaswag_test.jsonl:1: this row is not in the validation set"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: str, sentence: str) -> None:
     (tmp_path / "hellaswag").mkdir()
-    path = tmp_path / "hellaswag" / "hellaswag_test.jsonl"
-    path.write_text('{"messages": [{}, {"content": "context\\nA) one"}, {"content": "A"}]}\n')
-    with pytest.raises(UserError, match=r"hellaswag_test.jsonl:1: a context with endings"):
+    (tmp_path / "hellaswag" / "hellaswag_test.jsonl").write_text(row + "\n")
+    whole = "Act: he runs\n0\none\ntwo\nthree\nfour\n"
+    (tmp_path / "hellaswag" / "hellaswag_val_full.txt.bz2").write_bytes(
+        bz2.compress(whole.encode())
+    )
+    with pytest.raises(UserError, match=sentence):
         HellaSwag().read(tmp_path, "test")
+
+
+def test_a_short_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hellaswag").mkdir()
+    path = tmp_path / "hellaswag" / "hellaswag_val_full.txt.bz2"
+    for text in ("Act: he runs\n0\none\ntwo", "no colon\n0\na\nb\nc\nd", ""):
+        path.write_bytes(bz2.compress(text.encode()))
+        with pytest.raises(UserError, match=r"bz2:1: 'activity: context', 0 to 3"):
+            HellaSwag().read(tmp_path, "train")
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path, shared: Path) -> None:
@@ -58,7 +85,9 @@ def test_real_rows(shared: Path) -> None:
         split: {(row["context"], *row["endings"]) for row in rows} for split, rows in splits.items()
     }
     assert not contexts["train"] & contexts["test"]
+    assert all(row["activity"] for row in splits["test"])
     for row in splits["test"] + splits["train"]:
+        assert "[" not in row["context"] or "]" not in row["context"].split("[", 1)[1]
         gold = row["messages"][-1]["content"]
         assert len(row["endings"]) == 4
         assert f"{gold}) {row['endings'][LETTERS.index(gold)]}" in row["messages"][1]["content"]

@@ -28,6 +28,18 @@ def test_scores() -> None:
     }  # fmt: skip
 
 
+def test_a_prediction_that_cannot_be_compared_is_wrong_and_counted() -> None:
+    """Else a model could leave a row out of its rate by what it writes."""
+    task = NlRxSynth()
+    gold = ".*dog.*"
+    hard = f"{gold}&~(.*a{'.' * 25})"
+    assert task.judge([Answer(hard, True, gold, {})])[0]["dfa_equal"] is False
+    assert task.reasons() == [
+        "dfa_equal: 1 answers could not be compared within the bounds; they count as wrong"
+    ]
+    assert NlRxSynth().reasons() == []
+
+
 def test_groups_of_the_real_test_rows(shared: Path) -> None:
     """Counts of the data's own description; gold against gold is right, empty and moved are not."""
     task = NlRxSynth()

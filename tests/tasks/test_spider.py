@@ -471,8 +471,10 @@ def test_other_databases_may_be_used_in_place_of_the_cards(folder, tmp_path):
     with pytest.raises(UserError, match="missing"):
         Spider().read(folder, "test")
     task = Spider(databases=str(others))
-    assert not any(file.path.endswith(".sqlite") for file in task.files)
-    assert set(task.files) < set(Spider().files)
+    assert not any(file.path.endswith(".sqlite") for file in task.files("test"))
+    assert len(Spider().files("test")) == 1 + 166
+    assert len(Spider().files("train")) == 1
+    assert len(Spider(schema=True).files("train-unseen")) == 3
     row = task.read(folder, "test")[0]
     gold = row["messages"][-1]["content"]
     (scores,) = task.judge([Answer(gold, True, gold, {"database": row["database"]})])

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from semtube.cli.parser import Parser
+from semtube.config import CHANGES_NO_NUMBER
 from semtube.errors import UserError
+
+#: What an arm is made of: in nothing else should two runs, or two evaluations, differ.
+OF_THE_ARM = ("objective", "weight", "weight_schedule", "weight_dropout", "options")
+#: Of an evaluation: the models that are compared, places, and how batches are made.
+EVALUATION_CHANGES_NO_NUMBER = (
+    "model", "data", "data_folder", "output", "batch_tokens", "environment", "trust_remote_code",
+)  # fmt: skip
 
 
 def build_parser() -> Parser:
@@ -52,19 +60,30 @@ def run(argv: list[str]) -> int:
 
 def _differences(run_a: str, run_b: str) -> list[str]:
     """Settings in which two runs differ; a warning where more than the objective does."""
-    from semtube.run_folder import RunFolder
-
-    folders = RunFolder(run_a), RunFolder(run_b)
-    if not all(folder.config.is_file() for folder in folders):
-        return ["Not both are runs, so their settings cannot be compared."]
-    a, b = (folder.read_config() for folder in folders)
-    names = [name for name in a | b if name != "output" and a.get(name) != b.get(name)]
+    a, b = _settings(run_a), _settings(run_b)
+    if a is None or b is None or ("fingerprint" in a) != ("fingerprint" in b):
+        return ["These are not two runs, nor two evaluations, so settings cannot be compared."]
+    names = [name for name in a | b if a.get(name) != b.get(name)]
     found = [f"{name}: {_short(a.get(name))} against {_short(b.get(name))}" for name in names]
-    of_the_arm = ("objective", "weight", "weight_schedule", "weight_dropout", "options", "threads")
-    others = [name for name in names if name not in of_the_arm]
+    others = [name for name in names if name not in OF_THE_ARM]
     if others:
         found.append(f"Warning: they differ in more than the objective: {', '.join(others)}.")
     return found
+
+
+def _settings(path: str) -> dict[str, Any] | None:
+    """What can change a number: of a run, with its data, or of an evaluation, with its rows."""
+    from semtube.run_folder import RunFolder, read_json
+
+    evaluation = Path(path) / "evaluation.json"
+    if evaluation.is_file():
+        whole = read_json(evaluation)
+        return {k: v for k, v in whole.items() if k not in EVALUATION_CHANGES_NO_NUMBER}
+    run = RunFolder(path)
+    if not (run.config.is_file() and run.identity.is_file()):
+        return None
+    kept = {k: v for k, v in run.read_config().items() if k not in CHANGES_NO_NUMBER}
+    return kept | {f"{k} rows": v for k, v in read_json(run.identity)["fingerprints"].items()}
 
 
 def _short(value: Any) -> str:

@@ -63,8 +63,8 @@ def metrics_table(metrics: dict[str, dict[str, float]], title: str) -> Table:
 
         table.add_row(
             name.replace("_", " "),
-            shown("mean") + (" %" if is_rate else ""),
-            f"{shown('low')} to {shown('high')}",
+            shown("mean") + (" %" if is_rate and values["mean"] is not None else ""),
+            f"{shown('low')} to {shown('high')}" if values["low"] is not None else "-",
             f"{values['num_examples']:,}",
         )
     return table

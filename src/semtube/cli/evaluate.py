@@ -42,7 +42,10 @@ def run(argv: list[str]) -> int:
             say=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True),
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    console.print(metrics_table(metrics, f"{model} on {options.data or options.task}"))
+    named = " ".join(filter(None, [options.task, options.data]))
+    console.print(metrics_table(metrics, f"{model} on {named}"))
+    if any(", " in name for name in metrics):
+        console.print("Intervals: Wilson's over all rows, exact (Clopper-Pearson) in groups.")
     answers = f"Every answer is in {folder}/examples.jsonl"
     if "stopped" not in metrics:
         answers = "No row asks a question, so only losses were measured"

@@ -46,6 +46,8 @@ class Parser(ArgumentParser):
                 near = near or difflib.get_close_matches(found[1], known, n=1, cutoff=0.5)
                 hint = f"did you mean {near[0]!r}?" if near else f"see {self.prog} --help"
                 raise UserError(f"no option {found[1]!r}: {hint}")
+        # Of a choice that may be left out only the choice is told.
+        sentence = re.sub(r"typing\.Literal\[([^\]]*)\], <class 'NoneType'>", r"\1", sentence)
         sentence = re.sub(
             r"Does not validate against any of the Union subtypes Subtypes: \[([^\]]*)\].*"
             r"Given value: (.*)",

@@ -159,7 +159,7 @@ def verify_parser() -> Parser:
 
 
 def run_verify(argv: list[str]) -> int:
-    """Print one line a file.
+    """Print a line for every file that is not as it should be, and how many are.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -174,13 +174,16 @@ def run_verify(argv: list[str]) -> int:
         problem = problem_of(file, folder)
         if problem:
             problems.append(problem)
-        state = f"{problem.kind}: {problem.reason}" if problem else f"ok, {file.num_bytes:,} bytes"
-        print(f"{file.path}  {state}")
+        if problem:
+            print(f"{file.path}  {problem.kind}: {problem.reason}")
+    good = len(card.files) - len(problems)
+    print(f"{card.name}: {good} of {_files(len(card.files))} as the card says, in {folder}")
     if problems:
         first = problems[0].path
         raise UserError(
             f"{len(problems)} of {_files(len(card.files))} of {card.name} in {folder} missing or "
-            f"damaged, the first one {first}: `semtube data get {card.name}` fetches them"
+            f"damaged, the first one {first}: `semtube data get {card.name} --output {folder}` "
+            "fetches them"
         )
     return 0
 

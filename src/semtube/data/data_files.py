@@ -81,7 +81,7 @@ def cache_folder() -> Path:
 def data_place(folder: Path | None = None) -> Place:
     """The given folder, else the one that SEMTUBE_DATA names, else the cache."""
     if folder is not None:
-        return Place(folder.expanduser(), "folder")
+        return Place(folder.expanduser(), "data_folder")
     if named := os.environ.get(DATA_VARIABLE):
         return Place(Path(named).expanduser(), DATA_VARIABLE)
     return Place(cache_folder(), "cache")

@@ -131,6 +131,8 @@ def _source(file: RemoteFile, mirror: str | None) -> Path | str:
         UserError: there is none, or the mirror is none.
         ValueError: an address that is not http(s).
     """
+    if mirror == "":
+        raise UserError("mirror is empty: give a folder or an address")
     if mirror is None:
         if file.url is None:
             raise UserError(

@@ -7,6 +7,7 @@ compares more data with less data and not one sample with another.
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +31,15 @@ def nested_fraction(examples: Sequence[Example], fraction: float, seed: int) -> 
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
-    """sha256 over the rows' digests in their order: two runs with one fingerprint saw one set."""
+    """sha256 over the rows in their order: two runs with one fingerprint saw one set.
+
+    Of every row its digest, and the keys beside its texts, by which it may be judged.
+    """
     whole = hashlib.sha256()
     for example in examples:
         whole.update(bytes.fromhex(example.digest()))
+        if example.fields:
+            whole.update(json.dumps(example.fields, sort_keys=True).encode())
     return whole.hexdigest()
 
 

@@ -69,7 +69,7 @@ class NearOverlap:
     def sentence(self) -> str:
         """One line for the log."""
         return (
-            f"{self.num_rows:,} {self.name} rows: {self.near_row:,} are nearly the same as one in "
+            f"{self.num_rows:,} {self.name} rows: {self.near_row:,} with a near-duplicate in "
             f"{self.other} (Jaccard similarity of character 5-grams at least {self.threshold:g})"
         )
 

@@ -28,6 +28,7 @@ _FIXED_DATE = (
 _ROLE_OF = {"system": SYSTEM, "user": PROMPT, "assistant": ANSWER}
 
 Labels = Literal["answer", "full"]
+ChatForm = Literal["template", "plain"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Renderer:
         labels: `answer` trains the answers and their stop tokens, `full` every token.
         train_stop: False leaves the stop tokens out of the targets, as the paper's code does for
             models whose padding is their end token.
+        chat_form: `plain` renders chat rows as plain prompt and answer, without a template.
 
     Raises:
         UserError: the tokenizer reports no offsets.
@@ -86,6 +88,7 @@ class Renderer:
         *,
         labels: Labels = "answer",
         train_stop: bool = True,
+        chat_form: ChatForm = "template",
     ) -> None:
         if not tokenizer.is_fast:
             raise UserError(
@@ -95,6 +98,7 @@ class Renderer:
         self.stop_ids = stop_ids
         self.labels = labels
         self.train_stop = train_stop
+        self.chat_form = chat_form
         self._pieces: dict[tuple[str, ...], list[str]] = {}
         self._prefix_ids = _prefix_ids(tokenizer)
         self._special_ids = _special_ids(tokenizer)
@@ -106,6 +110,9 @@ class Renderer:
             UserError: the template is missing, fails, or rewrites the text; the text holds a stop
                 token; or no stop token follows the answer. The row is named.
         """
+        digest = example.digest()
+        if self.chat_form == "plain":
+            example = example.without_template()
         pieces = self._pieces_for(example)
         text, spans = _fill(pieces, [message.content for message in example.messages])
         if example.kind == "chat":
@@ -127,7 +134,7 @@ class Renderer:
             answer=example.answer,
             prompt=text[:answer_start],
             source=example.source,
-            digest=example.digest(),
+            digest=digest,
             split_at_answer=apart,
             fields=example.fields,
         )
@@ -146,6 +153,12 @@ class Renderer:
             token = self.tokenizer.convert_ids_to_tokens(min(forged))
             raise UserError(f"{text[:40]!r} holds the special token {token!r}: take it out")
         return ids[:num_prompt_tokens], following
+
+    def ending_of(self, row: Rendered) -> list[int]:
+        """The tokens behind a row's last answer, up to and with its stop token."""
+        end = max(place for place, role in enumerate(row.roles) if role == ANSWER)
+        stop = self._stop_after(row.input_ids, row.roles, end, is_last=True)
+        return [] if stop is None else row.input_ids[end + 1 : stop + 1]
 
     def start_ids(self, ids: list[int]) -> list[int]:
         """The start tokens that a plain text's tokens lack."""

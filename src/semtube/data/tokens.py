@@ -59,17 +59,21 @@ def tokenize_rows(
     max_tokens: int,
     *,
     content_roles: Sequence[int] = (PROMPT, ANSWER),
+    max_rows: int | None = None,
 ) -> TokenRows:
     """Render every example.
 
     Args:
         content_roles: which tokens form the trajectory.
+        max_rows: only the first so many that fit.
 
     Raises:
         UserError: a row cannot be rendered, or none fits into max_tokens.
     """
     rows, too_long = [], []
     for example in examples:
+        if len(rows) == max_rows:
+            break
         row = renderer.render(example)
         if len(row.input_ids) > max_tokens:
             too_long.append(f"{row.source} ({len(row.input_ids)} tokens)")
@@ -77,7 +81,8 @@ def tokenize_rows(
             rows.append(row)
     if not rows:
         raise UserError(
-            f"no row fits into max_tokens={max_tokens}: the first is {too_long[0]}; raise it"
+            f"no row fits into max_tokens={max_tokens}: the first is {too_long[0]}; raise "
+            "it, as far as the model's context goes"
         )
     return TokenRows(
         rows,

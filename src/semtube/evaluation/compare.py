@@ -123,13 +123,13 @@ def score_names(records: Sequence[Record]) -> list[str]:
 
     A key that holds null in every record is none.
     """
-    keys = [key for key, value in records[0].items() if value is None or isinstance(value, bool)]
-    return [
-        key
-        for key in keys
-        if all(record.get(key) is None or isinstance(record[key], bool) for record in records)
-        and any(record.get(key) is not None for record in records)
-    ]
+    found = []
+    for key in records[0]:
+        values = [record.get(key, "missing") for record in records]
+        are_verdicts = all(value is None or isinstance(value, bool) for value in values)
+        if are_verdicts and any(value is not None for value in values):
+            found.append(key)
+    return found
 
 
 def _by_row(records: Sequence[Record], score: str) -> dict[tuple[str, int], bool | None]:

@@ -62,8 +62,8 @@ def decode_greedily(
         prompts: token ids of each prompt, at least one.
         stop_ids: tokens at which an answer ends.
         pad_id: fills the padding; it is masked, so any id serves.
-        max_new_tokens: an answer without a stop token by then has not stopped. Less, and for all
-            prompts alike, where the longest would outgrow the model's context.
+        max_new_tokens: an answer without a stop token by then has not stopped. Less for a prompt
+            that would outgrow the model's context; no other prompt is cut for it.
         batch_tokens: tokens of a batch: rows x (longest prompt + max_new_tokens).
         batch_size: most prompts in a batch; unset for as many as batch_tokens allows.
         cache: `dynamic` grows with the text, and rows that are done leave the batch; `static` has
@@ -82,44 +82,48 @@ def decode_greedily(
         return []
     if not all(prompts):
         raise ValueError(f"prompt {[len(p) for p in prompts].index(0)} is empty: give it a token")
-    max_new_tokens = _room(model, max(map(len, prompts)), max_new_tokens)
-    loop = GreedyLoop(model, stop_ids, pad_id, max_new_tokens, cache)
     decoded: dict[int, Decoded] = {}
-    with evaluating(model), _generating_with(model, loop.config), torch.no_grad():
-        can_pad = masks_padding(model, prompts[0], pad_id)
-        batches = token_batches(
-            [len(prompt) + max_new_tokens for prompt in prompts],
-            batch_tokens=batch_tokens,
-            batch_size=batch_size,
-            same_length=not can_pad,
-        )
-        shares = can_pad and cache == "dynamic" and len(prompts) > 1
-        prefix = SharedPrefix.read(model, prompts) if shares else None
-        for chosen in batches:
-            written = loop.decode([prompts[i] for i in chosen], prefix)
-            for i, row in zip(chosen, written, strict=True):
-                if row.is_close and (len(chosen) > 1 or prefix):
-                    (row,) = loop.decode([prompts[i]], None)
-                decoded[i] = Decoded(row.token_ids, row.stopped)
-            on_progress(len(decoded))
+    for room, places in _by_room(model, prompts, max_new_tokens).items():
+        loop = GreedyLoop(model, stop_ids, pad_id, room, cache)
+        alike = [prompts[i] for i in places]
+        with evaluating(model), _generating_with(model, loop.config), torch.no_grad():
+            can_pad = masks_padding(model, alike[0], pad_id)
+            batches = token_batches(
+                [len(prompt) + room for prompt in alike],
+                batch_tokens=batch_tokens,
+                batch_size=batch_size,
+                same_length=not can_pad,
+            )
+            shares = can_pad and cache == "dynamic" and len(alike) > 1
+            prefix = SharedPrefix.read(model, alike) if shares else None
+            for chosen in batches:
+                written = loop.decode([alike[k] for k in chosen], prefix)
+                for k, row in zip(chosen, written, strict=True):
+                    if row.is_close and (len(chosen) > 1 or prefix):
+                        (row,) = loop.decode([alike[k]], None)
+                    decoded[places[k]] = Decoded(row.token_ids, row.stopped)
+                on_progress(len(decoded))
     return [decoded[i] for i in range(len(prompts))]
 
 
-def _room(model: Any, longest: int, max_new_tokens: int) -> int:
-    """How many tokens every answer may take.
+def _by_room(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> dict[int, list[int]]:
+    """Most tokens an answer may take -> prompts with that much room; nearly always all of them.
 
     Raises:
-        UserError: none at all.
+        UserError: a prompt has no room.
     """
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
-        return max_new_tokens
-    if positions <= longest:
+    longest = max(map(len, prompts))
+    if positions is not None and positions <= longest:
         raise UserError(
             f"a prompt has {longest} tokens and the model takes {positions}: leave such rows "
             f"out with max_tokens below {positions}"
         )
-    return min(max_new_tokens, positions - longest)
+    rooms: dict[int, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        left = max_new_tokens if positions is None else positions - len(prompt)
+        rooms.setdefault(min(max_new_tokens, left), []).append(i)
+    return rooms
 
 
 @contextmanager

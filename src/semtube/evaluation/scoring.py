@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,7 @@ def score_rows(
     *,
     decode: Decoder | None = None,
     batch_tokens: int,
+    max_new_tokens: int | None = None,
     on_progress: Callable[[int], None] = lambda num_done: None,
 ) -> list[dict[str, Any]]:
     """One record per row: what was asked, written and right, and every score.
@@ -48,21 +50,23 @@ def score_rows(
     Args:
         decode: another engine than the model itself.
         batch_tokens: see `decode_greedily`.
+        max_new_tokens: no answer is longer; unset for `length_limit`.
     """
     tokenizer = renderer.tokenizer
     prompts = [row.input_ids[: row.num_prompt_tokens] for row in rows]
+    limit = max_new_tokens or length_limit(rows)
     if decode is None:
         decoded = decode_greedily(
             model,
             prompts,
             stop_ids=renderer.stop_ids,
             pad_id=tokenizer.pad_token_id,
-            max_new_tokens=length_limit(rows),
+            max_new_tokens=limit,
             batch_tokens=batch_tokens,
             on_progress=on_progress,
         )
     else:
-        decoded = decode(prompts, length_limit(rows))
+        decoded = decode(prompts, limit)
     answers = [
         Answer(_text(tokenizer, written), written.stopped, row.answer, row.fields)
         for row, written in zip(rows, decoded, strict=True)
@@ -128,8 +132,11 @@ def _choose(
             compared = values
             if contrast.per_character:
                 pairs = zip(values, contrast.options, strict=True)
-                compared = [value / len(option) for value, option in pairs]
-            chosen[place][name] = (compared.index(max(compared)) == contrast.right, values)
+                compared = [value / len(option.strip()) for value, option in pairs]
+            # A broken model gives NaN, which no comparison would find.
+            is_number = not any(map(math.isnan, values))
+            is_right = is_number and compared.index(max(compared)) == contrast.right
+            chosen[place][name] = (is_right, values)
     return chosen
 
 
@@ -138,8 +145,9 @@ def _option_tokens(
 ) -> tuple[list[int], list[list[int]]]:
     """Tokens of the prompt and of each option."""
     if contrast.prompt is None:
+        ending = renderer.ending_of(row) if contrast.is_whole else []
         options = [renderer.continuation(row.prompt, text)[1] for text in contrast.options]
-        return row.input_ids[: row.num_prompt_tokens], options
+        return row.input_ids[: row.num_prompt_tokens], [option + ending for option in options]
     split = [renderer.continuation(contrast.prompt, text) for text in contrast.options]
     return renderer.start_ids(split[0][0]) + split[0][0], [option for _, option in split]
 

@@ -48,9 +48,12 @@ class SharedPrefix:
         cache = outputs.get("past_key_values")
         if not isinstance(cache, DynamicCache):
             return None
-        if any(type(layer) is not DynamicLayer for layer in cache.layers):
-            return None
-        return cls(length, [(layer.keys, layer.values) for layer in cache.layers])
+        layers: list[tuple[Tensor, Tensor]] = []
+        for layer in cache.layers:
+            if type(layer) is not DynamicLayer or layer.keys is None or layer.values is None:
+                return None
+            layers.append((layer.keys, layer.values))
+        return cls(length, layers)
 
     def fill(self, cache: Cache, num_pads_B: Tensor) -> None:
         """Give an empty cache what reading the first L places of a padded batch would give it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from semtube.config import BATCH_TOKENS, PRESET_NAMES, EvaluationOptions, RunConfig
+from semtube.data.fractions import fingerprint
 from semtube.data.rendering import Rendered, Renderer
 from semtube.data.tokens import tokenize_rows
 from semtube.errors import UserError
@@ -18,7 +20,8 @@ from semtube.evaluation.held_out import measure_held_out
 from semtube.evaluation.scoring import rate_metrics, score_rows, unjudged_notes
 from semtube.models.loading import LoadedModel, load_model
 from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
-from semtube.study.splits import read_rows
+from semtube.study.environment import describe_environment
+from semtube.study.splits import check_rows, read_rows
 from semtube.tasks.catalogue import TASKS, build_scorer
 from semtube.tasks.task import Scorer, Task
 
@@ -42,12 +45,14 @@ def evaluate_model(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     name, config = _find_model(model)
+    options = _resolved(options, config)
     folder = _free_folder(model, options, is_run=config is not None)
-    scorer = build_scorer(options.task, options.task_options)
+    scorer = build_scorer(str(options.task), options.task_options or {})
     split = options.data or ("test" if isinstance(scorer, Task) else None)
     if split is None:
         raise UserError(f"data is unset: task {options.task!r} needs a JSONL file of rows")
-    examples = read_rows(scorer, split, options.data_folder, options.chat_form)[: options.limit]
+    examples = read_rows(scorer, split, options.data_folder)
+    check_rows(scorer, examples)
     loaded = load_model(name, trust_remote_code=options.trust_remote_code)
     loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
     renderer = Renderer(
@@ -55,9 +60,11 @@ def evaluate_model(
         loaded.stop_ids,
         labels=config.labels if config else "answer",
         train_stop=config.train_stop if config else True,
+        chat_form=options.chat_form or "template",
     )
-    limit = options.max_tokens or (config.max_tokens if config else 512)
-    tokens = tokenize_rows(examples, renderer, limit)
+    tokens = tokenize_rows(
+        examples, renderer, _max_tokens(options, config, loaded.model), max_rows=options.limit
+    )
     for note in tokens.notes():
         say(note)
     records, metrics = evaluate_rows(
@@ -66,22 +73,62 @@ def evaluate_model(
         tokens.rows,
         scorer,
         batch_tokens=options.batch_tokens,
-        server=options.server,
+        max_new_tokens=options.max_new_tokens,
+        engine=options.engine,
         say=say,
         on_progress=lambda done: on_progress(done, len(tokens.rows)),
     )
+    if tokens.too_long:
+        say(f"{len(tokens.too_long):,} rows over max_tokens are in no figure below")
+    settings = {
+        "model": model,
+        **asdict(options),
+        "fingerprint": fingerprint(examples),
+        "num_rows": len(tokens.rows),
+        "num_too_long": len(tokens.too_long),
+    }
     folder.mkdir(parents=True)
+    write_json(folder / "evaluation.json", settings | {"environment": describe_environment()})
     write_jsonl(folder / "examples.jsonl", records)
     write_json(folder / "metrics.json", metrics)
     return metrics, folder
 
 
+def _resolved(options: EvaluationOptions, config: RunConfig | None) -> EvaluationOptions:
+    """With the run's own task and chat form where none is asked for.
+
+    A file given with `data` is judged as `exact` where the run's task has data of its own.
+    """
+    task, task_options, chat_form = options.task, options.task_options, options.chat_form
+    if config is not None:
+        is_other = options.data is not None and config.task in TASKS
+        task = task or ("exact" if is_other else config.task)
+        if task_options is None and task == config.task:
+            task_options = config.task_options
+        chat_form = chat_form or config.chat_form
+    return replace(
+        options,
+        task=task or "exact",
+        task_options=task_options or {},
+        chat_form=chat_form or "template",
+    )
+
+
+def _max_tokens(options: EvaluationOptions, config: RunConfig | None, model: Any) -> int:
+    context = getattr(model.config, "max_position_embeddings", None)
+    asked = options.max_tokens
+    if asked and context and asked > context:
+        raise UserError(f"max_tokens is {asked}: the model takes at most {context}")
+    default = config.max_tokens if config else 512
+    return asked or min(default, context or default)
+
+
 def _free_folder(model: str, options: EvaluationOptions, *, is_run: bool) -> Path:
     if options.output is None and not is_run:
         raise UserError(f"--output is needed: {model!r} is no run's folder to write into")
-    named = [Path(options.data).stem] if options.data else []
-    if options.task in TASKS:
-        named.insert(0, options.task)
+    named = [str(options.task)] if options.task in TASKS else []
+    if options.data:
+        named.append(Path(options.data).stem)
     folder = Path(options.output or Path(model) / f"evaluation-{'-'.join(named)}")
     if folder.exists():
         raise UserError(f"output {str(folder)!r} exists: choose another with --output")
@@ -109,7 +156,8 @@ def evaluate_rows(
     scorer: Scorer,
     *,
     batch_tokens: int = BATCH_TOKENS,
-    server: str | None = None,
+    max_new_tokens: int | None = None,
+    engine: str = "transformers",
     say: Callable[[str], None] = lambda sentence: None,
     on_progress: Callable[[int], None] = lambda num_done: None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -126,8 +174,8 @@ def evaluate_rows(
     if not asked:
         return [], measured.metrics
     decode = None
-    if server is not None:
-        decode = server_decoder(server, renderer.stop_ids, on_progress)
+    if engine != "transformers":
+        decode = server_decoder(engine, renderer.stop_ids, on_progress)
     records = score_rows(
         loaded.model,
         renderer,
@@ -135,6 +183,7 @@ def evaluate_rows(
         scorer,
         decode=decode,
         batch_tokens=batch_tokens,
+        max_new_tokens=max_new_tokens,
         on_progress=on_progress,
     )
     for place, record in zip(asked, records, strict=True):

@@ -155,7 +155,11 @@ def prepare(config: RunConfig, listener: RunListener) -> Prepared:
         loaded = replace(loaded, model=model)
     check_trainable(config, loaded.model, len(data.chosen))
     renderer = Renderer(
-        loaded.tokenizer, loaded.stop_ids, labels=config.labels, train_stop=config.train_stop
+        loaded.tokenizer,
+        loaded.stop_ids,
+        labels=config.labels,
+        train_stop=config.train_stop,
+        chat_form=config.chat_form,
     )
     tokens = {}
     for name in ("train", "validation", "test"):
@@ -200,6 +204,7 @@ def _train_and_test(
             prepared.renderer,
             tokens["test"].rows,
             prepared.data.scorer,
+            max_new_tokens=config.max_new_tokens,
             say=listener.say,
             on_progress=listener.on_decoded,
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from semtube.config import RunConfig
 from semtube.data.examples import Example, examples_from_rows, read_examples
@@ -16,8 +15,6 @@ from semtube.data.splitting import carve, drop_overlapping
 from semtube.errors import UserError
 from semtube.tasks.catalogue import build_scorer
 from semtube.tasks.task import Scorer, Task
-
-ChatForm = Literal["template", "plain"]
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,12 @@ class RunData:
     fingerprints: dict[str, str]
 
 
-def read_rows(
-    scorer: Scorer, where: str, folder: str | None, chat_form: ChatForm
-) -> list[Example]:
+def read_rows(scorer: Scorer, where: str, folder: str | None) -> list[Example]:
     """Rows of one split.
 
     Args:
         where: a split of the scorer's task, or a JSONL file for rows of one's own.
         folder: the data folder of a task, or the hub's data set that holds its files.
-        chat_form: `plain` turns chat rows into prompt and answer.
 
     Raises:
         UserError: no such split or file, or bad rows.
@@ -62,18 +56,27 @@ def read_rows(
             known = ", ".join(card.splits)
             raise UserError(f"task {card.name!r} has no split {where!r}: use one of {known}")
         if folder is not None and folder.startswith("hf://"):
-            place = locate(scorer.files, mirror=folder)
+            place = locate(scorer.files(where), mirror=folder)
         else:
-            place = locate(scorer.files, Path(folder) if folder else None)
+            place = locate(scorer.files(where), Path(folder) if folder else None)
         rows = scorer.read(place, where)
-        examples = examples_from_rows(rows, f"{card.name}/{where}")
-    elif folder is not None:
+        return examples_from_rows(rows, f"{card.name}/{where}")
+    if folder is not None:
         raise UserError("data_folder is for tasks that have data of their own: leave it unset")
-    else:
-        examples = read_examples(where)
-    if chat_form == "plain":
-        return [example.without_template() for example in examples]
-    return examples
+    return read_examples(where)
+
+
+def check_rows(scorer: Scorer, examples: Sequence[Example]) -> None:
+    """Make sure that every row can be judged, before anything is trained or decoded.
+
+    Raises:
+        UserError: one cannot; it is named.
+    """
+    for example in examples:
+        try:
+            scorer.check(example.answer, example.fields)
+        except UserError as error:
+            raise UserError(f"{example.source}: {error}") from None
 
 
 def read_splits(config: RunConfig) -> RunData:
@@ -87,10 +90,11 @@ def read_splits(config: RunConfig) -> RunData:
         raise UserError(f"data is unset: task {config.task!r} needs a JSONL file of training rows")
 
     def rows_of(where: str | None) -> list[Example]:
-        return read_rows(scorer, where, config.data_folder, config.chat_form) if where else []
+        return read_rows(scorer, where, config.data_folder) if where else []
 
     train = rows_of(config.data or "train")
     validation, test = rows_of(config.validation), rows_of(config.test)
+    check_rows(scorer, test)
     if config.validation_rows:
         train, validation = carve(train, config.validation_rows)
     num_dropped = 0
@@ -113,7 +117,8 @@ def read_splits(config: RunConfig) -> RunData:
         num_dropped,
         overlaps=[overlap(*pair) for pair in pairs],
         near=[count_near(*pair) for pair in pairs],
-        fingerprints={name: fingerprint(part) for name, part in present},
+        fingerprints={name: fingerprint(part) for name, part in present}
+        | ({"task": of_task} if (of_task := scorer.fingerprint()) else {}),
     )
 
 

@@ -74,7 +74,7 @@ NL_RX_TURK = Card(
         "row i has the same regex as row i of NL-RX-SYNTH",
         "1 of 8,000 train rows repeat an earlier one",
         "2,000 test rows: 0 stand in train too; 68 share a question and 111 an answer with it",
-        "68 test questions stand in train with another regex, so exact match cannot reach 100 %",
+        "68 test questions stand in train with another regex: who remembers train is wrong there",
         f"2,000 test rows: 40 are nearly the same as one in train{_NEAR}",
     ),
 )

@@ -20,7 +20,10 @@ _NUMBER = re.compile(
 )
 _MARK = "####"
 #: Where answers in plain language mark their number.
-_LENIENT_MARKS = (r"\\boxed\s*\{", r"\banswer\s*(?:is|:|=)")
+_LENIENT_MARKS = (
+    r"\\boxed\s*\{([^{}]*)\}",
+    r"\banswer\s*(?:is|:|=)((?:[^.\n]|\.(?=[0-9]))*)",  # to the end of the sentence
+)
 #: No answer of the data is longer; a model may write digits without end.
 _MOST_DIGITS = 64
 
@@ -57,14 +60,16 @@ def strict_number(text: str) -> Decimal | None:
 
 
 def lenient_number(text: str) -> Decimal | None:
-    r"""The number behind the last `####`, `\boxed{` or "answer is", else the last of the text."""
+    r"""The first number behind the last `####`; else the last one in the last `\boxed{}`, in what
+    follows the last "answer is", or in the text.
+    """
     if _MARK in text:
         found = numbers_in(text.rsplit(_MARK, 1)[1])
         return found[0] if found else None
     for mark in _LENIENT_MARKS:
-        parts = re.split(mark, text, flags=re.IGNORECASE)
-        if len(parts) > 1 and (found := numbers_in(parts[-1])):
-            return found[0]
+        marked = re.findall(mark, text, flags=re.IGNORECASE)
+        if marked and (found := numbers_in(marked[-1])):
+            return found[-1]
     found = numbers_in(text)
     return found[-1] if found else None
 
@@ -72,8 +77,8 @@ def lenient_number(text: str) -> Decimal | None:
 class Gsm8k(Task):
     """Questions with worked answers.
 
-    `lenient_match`: the final number is right wherever the answer marks it, stopped or not (the
-    field's "flexible" form). `strict_match`: the answer ends with the line `#### number`, and the
+    `lenient_match`: the final number is right wherever the answer marks it, stopped or not.
+    `strict_match`: the answer ends with the line `#### number`, and the
     model stopped. Numbers are compared as decimals, so 18, 18.0 and $18. are one. A row whose
     right answer ends in no number is not judged.
 
@@ -83,9 +88,13 @@ class Gsm8k(Task):
     card = GSM8K
     scores = ("strict_match", "lenient_match")
 
+    def paths(self, split: str) -> tuple[str, ...]:
+        """One file a split."""
+        return (f"gsm8k/{split}.jsonl",)
+
     def read(self, folder: Path, split: str) -> list[dict[str, Any]]:
         """Question and worked answer."""
-        rows = read_json_lines(folder / "gsm8k" / f"{split}.jsonl", ("question", "answer"))
+        rows = read_json_lines(folder / self.paths(split)[0], ("question", "answer"))
         return [chat_row(SYSTEM, row["question"], row["answer"]) for _, row in rows]
 
     def judge(self, answers: Sequence[Answer]) -> list[Scores]:

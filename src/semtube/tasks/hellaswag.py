@@ -10,7 +10,7 @@ from typing import Any
 
 from semtube.errors import UserError
 from semtube.tasks.cards import HELLASWAG
-from semtube.tasks.json_lines import chat_row, read_json_lines
+from semtube.tasks.json_lines import chat_row, last_text, message_text, read_json_lines
 from semtube.tasks.matching import exact_match
 from semtube.tasks.task import Answer, Contrast, Scores, Task
 
@@ -29,10 +29,11 @@ def without_tags(text: str) -> str:
 class HellaSwag(Task):
     """Multiple choice.
 
-    `ending_match`: the right ending has the highest log-probability per character behind the
-    context alone (the field's "acc_norm"). `letter_match`: its letter has the highest probability
-    as the answer. `exact_match`: the model writes the letter and stops. Both splits come from the
-    public validation set and are put in one form, without bracket tags.
+    `ending_match`: the right ending has the highest log-probability per character behind
+    "activity: context" (the field's "acc_norm"; there the second half of a context begins with a
+    capital, which these files do not tell apart). `letter_match`: its letter has the highest
+    probability as the answer. `exact_match`: the model writes the letter and stops. Both splits
+    come from the public validation set and are put in one form, without bracket tags.
 
     Source: Zellers et al. 2019, arXiv 1905.07830.
     """
@@ -40,14 +41,20 @@ class HellaSwag(Task):
     card = HELLASWAG
     scores = ("ending_match", "letter_match", "exact_match")
 
+    def paths(self, split: str) -> tuple[str, ...]:
+        """The authors' rows, and the whole set, which tells the others and the activities."""
+        return ("hellaswag/hellaswag_test.jsonl", "hellaswag/hellaswag_val_full.txt.bz2")
+
     def read(self, folder: Path, split: str) -> list[dict[str, Any]]:
-        """The authors' 2,000 rows as `test`, all others of the validation set as `train`."""
-        test = _read_test(folder / "hellaswag" / "hellaswag_test.jsonl")
+        """The authors' 2,000 rows as `test`; as `train` those that share nothing with them."""
+        test_path, whole_path = self.paths(split)
+        everything = _read_all(folder / whole_path)
+        activities = {key: row["activity"] for row in everything for key in _keys(row)}
+        test = _read_test(folder / test_path, activities)
         if split == "test":
             return test
-        used = {key for row in test for key in _keys(row["context"], row["endings"])}
-        everything = _read_all(folder / "hellaswag" / "hellaswag_val_full.txt.bz2")
-        return [r for r in everything if not used & set(_keys(r["context"], r["endings"]))]
+        used = {key for row in test for key in _keys(row)}
+        return [row for row in everything if not used & set(_keys(row))]
 
     def judge(self, answers: Sequence[Answer]) -> list[Scores]:
         """Whether the letter was written, and nothing else."""
@@ -58,25 +65,35 @@ class HellaSwag(Task):
         right = LETTERS.index(gold)
         endings = tuple(f" {ending}" for ending in fields["endings"])
         return {
-            "ending_match": Contrast(endings, right, prompt=fields["context"], per_character=True),
+            "ending_match": Contrast(
+                endings,
+                right,
+                prompt=f"{fields['activity']}: {fields['context']}",
+                per_character=True,
+            ),
             "letter_match": Contrast(LETTERS, right),
         }
 
 
-def _row(context: str, endings: Sequence[str], letter: str) -> dict[str, Any]:
+def _row(activity: str, context: str, endings: Sequence[str], letter: str) -> dict[str, Any]:
     listed = "".join(f"\n{a}) {text}" for a, text in zip(LETTERS, endings, strict=True))
-    return chat_row(SYSTEM, context + listed, letter, context=context, endings=list(endings))
+    fields = {"activity": activity, "context": context, "endings": list(endings)}
+    return chat_row(SYSTEM, context + listed, letter, **fields)
 
 
-def _read_test(path: Path) -> list[dict[str, Any]]:
+def _read_test(path: Path, activities: Mapping[str, str]) -> list[dict[str, Any]]:
     rows = []
     for place, row in read_json_lines(path, ("messages",)):
-        match = _QUESTION.fullmatch(row["messages"][1]["content"])
-        letter = row["messages"][-1]["content"]
+        match = _QUESTION.fullmatch(message_text(row, 1, place))
+        letter = last_text(row, place)
         if match is None or letter not in LETTERS:
             raise UserError(f"{place}: a context with endings A) to D) and a letter are needed")
         context, *endings = map(without_tags, match.groups())
-        rows.append(_row(context, endings, letter))
+        found = _row("", context, endings, letter)
+        known = [activities[key] for key in _keys(found) if key in activities]
+        if not known:
+            raise UserError(f"{place}: this row is not in the validation set")
+        rows.append(_row(known[-1], context, endings, letter))
     return rows
 
 
@@ -88,18 +105,20 @@ def _read_all(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: cannot be read as bz2 text ({error})") from None
     rows = []
     for start in range(0, len(lines), _LINES_PER_ROW):
-        head, number, *endings = lines[start : start + _LINES_PER_ROW]
+        head, number, *endings = [*lines[start : start + _LINES_PER_ROW], ""][:_LINES_PER_ROW]
         if ": " not in head or number not in ("0", "1", "2", "3") or len(endings) != 4:
             raise UserError(
                 f"{path}:{start + 1}: 'activity: context', 0 to 3 and four endings are needed"
             )
-        rows.append(_row(head.split(": ", 1)[1], endings, LETTERS[int(number)]))
+        activity, context = head.split(": ", 1)
+        letter = LETTERS[int(number)]
+        rows.append(_row(activity, without_tags(context), list(map(without_tags, endings)), letter))
     return rows
 
 
-def _keys(context: str, endings: Sequence[str]) -> tuple[str, str]:
+def _keys(row: Mapping[str, Any]) -> tuple[str, str]:
     """Letters and digits of context and of endings: the same row, however it is punctuated."""
-    texts = {"context": context, "endings": " ".join(endings)}
+    texts = {"context": row["context"], "endings": " ".join(row["endings"])}
     context_key, endings_key = (
         f"{name} {''.join(filter(str.isalnum, text.lower()))}" for name, text in texts.items()
     )

@@ -38,6 +38,26 @@ def read_json_lines(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, di
         yield place, row
 
 
+def message_text(row: dict[str, Any], index: int, place: str) -> str:
+    """What one turn of a chat row says.
+
+    Raises:
+        UserError: there is no such turn, or it holds no text.
+    """
+    try:
+        text = row["messages"][index]["content"]
+    except (LookupError, TypeError):
+        text = None
+    if not isinstance(text, str):
+        raise UserError(f"{place}: message {index} of 'messages' has no text")
+    return text
+
+
+def last_text(row: dict[str, Any], place: str) -> str:
+    """What the last turn of a chat row says."""
+    return message_text(row, -1, place)
+
+
 def chat_row(system: str, user: str, assistant: str, **fields: Any) -> dict[str, Any]:
     """One question and its answer in chat form, with what the scorer needs beside them."""
     turns = {"system": system, "user": user, "assistant": assistant}

@@ -18,8 +18,8 @@ class NlRxSynth(Task):
     """Descriptions made by a grammar.
 
     `dfa_equal`: the written regex accepts the same strings as the right one (the field's metric);
-    a pair that cannot be decided within the bounds, or whose right
-    answer is no regex of the dialect, is not judged. `exact_match`: the same text, and
+    a pair that cannot be decided within the bounds is wrong, and counted by `reasons`; one whose
+    right answer is no regex of the dialect is not judged. `exact_match`: the same text, and
     stopped. `prefix_match`: begins with the right text, stopped or not. Rates are also given for
     answers that end in `.*.*`, those that end in `.*`, and the others: the first two are where a
     model must know when to stop.
@@ -31,20 +31,44 @@ class NlRxSynth(Task):
     scores = ("dfa_equal", "exact_match", "prefix_match")
     _name = "synth"
 
+    def __init__(self) -> None:
+        self._num_undecided = 0
+
+    def paths(self, split: str) -> tuple[str, ...]:
+        """One file a split."""
+        return (f"nl_rx/{self._name}_{split}.jsonl",)
+
     def read(self, folder: Path, split: str) -> list[dict[str, Any]]:
         """Chat rows as the source has them."""
-        path = folder / "nl_rx" / f"{self._name}_{split}.jsonl"
-        return [row for _, row in read_json_lines(path, ("messages",))]
+        rows = read_json_lines(folder / self.paths(split)[0], ("messages",))
+        return [row for _, row in rows]
 
     def judge(self, answers: Sequence[Answer]) -> list[Scores]:
         """Language, text and beginning."""
         return [
             {
-                "dfa_equal": a.stopped and _same_language(a.prediction, a.gold),
+                "dfa_equal": self._same_language(a),
                 "exact_match": a.stopped and exact_match(a.prediction, a.gold),
                 "prefix_match": prefix_match(a.prediction, a.gold),
             }
             for a in answers
+        ]
+
+    def _same_language(self, answer: Answer) -> bool | None:
+        try:
+            equal = regex_equal(answer.prediction, answer.gold)
+        except RegexSyntaxError:  # the gold is no regex of the dialect
+            return None
+        self._num_undecided += equal is None
+        return answer.stopped and equal is True
+
+    def reasons(self) -> list[str]:
+        """How many pairs could not be decided."""
+        if not self._num_undecided:
+            return []
+        return [
+            f"dfa_equal: {self._num_undecided:,} answers could not be compared within the bounds; "
+            "they count as wrong"
         ]
 
     def group(self, gold: str, fields: Mapping[str, Any]) -> str:
@@ -52,13 +76,6 @@ class NlRxSynth(Task):
         if gold.endswith(".*.*"):
             return "ending in .*.*"
         return "ending in .*" if gold.endswith(".*") else "other endings"
-
-
-def _same_language(prediction: str, gold: str) -> bool | None:
-    try:
-        return regex_equal(prediction, gold)
-    except RegexSyntaxError:  # the gold is no regex of the dialect
-        return None
 
 
 class NlRxTurk(NlRxSynth):

@@ -11,7 +11,7 @@ from typing import Any
 
 from semtube.errors import UserError
 from semtube.tasks.cards import NQ_OPEN
-from semtube.tasks.json_lines import chat_row, read_json_lines
+from semtube.tasks.json_lines import chat_row, last_text, read_json_lines
 from semtube.tasks.task import Answer, Scores, Task
 
 SYSTEM = "Answer the question below."
@@ -39,22 +39,36 @@ def is_answer(prediction: str, golds: Sequence[str]) -> bool:
     )
 
 
+def are_answers(prediction: str, golds: Sequence[str]) -> bool:
+    """Whether the prediction, or else every part of it between "; ", is a right answer."""
+    return is_answer(prediction, golds) or all(
+        is_answer(part, golds) for part in prediction.split(_BETWEEN)
+    )
+
+
 class NqOpen(Task):
     """Questions with one or several right answers.
 
-    `answer_match`: the whole prediction is a right answer, by normal form. `part_match`: one of
-    its parts between "; " is, since training answers with several parts are written so.
+    `answer_match`: the prediction is a right answer, by normal form, and stopped. Rows with several
+    right answers are trained with all of them, joined by "; ": so a prediction with "; " in it is
+    right if every part is, and a list of guesses is not.
 
     Source: Lee et al. 2019, arXiv 1906.00300; its normal form is SQuAD's.
     """
 
     card = NQ_OPEN
-    scores = ("answer_match", "part_match")
+    scores = ("answer_match",)
+
+    def paths(self, split: str) -> tuple[str, ...]:
+        """One file a split."""
+        return (
+            "nq_open/NQ-open.dev.jsonl" if split == "dev" else f"nq_open/nq_open_{split}.jsonl",
+        )
 
     def read(self, folder: Path, split: str) -> list[dict[str, Any]]:
         """Question, and the right answers joined by "; "; they stand apart under `answers`."""
+        path = folder / self.paths(split)[0]
         if split == "dev":
-            path = folder / "nq_open" / "NQ-open.dev.jsonl"
             rows = list(read_json_lines(path, ("question", "answer")))
             for place, row in rows:
                 _check_answers(row["answer"], place)
@@ -62,22 +76,15 @@ class NqOpen(Task):
                 chat_row(SYSTEM, r["question"], _BETWEEN.join(r["answer"]), answers=r["answer"])
                 for _, r in rows
             ]
-        path = folder / "nq_open" / f"nq_open_{split}.jsonl"
         return [
-            row | {"answers": row["messages"][-1]["content"].split(_BETWEEN)}
-            for _, row in read_json_lines(path, ("messages",))
+            row | {"answers": last_text(row, place).split(_BETWEEN)}
+            for place, row in read_json_lines(path, ("messages",))
         ]
 
     def judge(self, answers: Sequence[Answer]) -> list[Scores]:
-        """Whole prediction, and its best part, against every right answer."""
+        """The prediction, or all of its parts, against every right answer."""
         return [
-            {
-                "answer_match": a.stopped and is_answer(a.prediction, a.fields["answers"]),
-                "part_match": a.stopped
-                and any(
-                    is_answer(part, a.fields["answers"]) for part in a.prediction.split(_BETWEEN)
-                ),
-            }
+            {"answer_match": a.stopped and are_answers(a.prediction, a.fields["answers"])}
             for a in answers
         ]
 

@@ -12,7 +12,7 @@ from semtube.errors import UserError
 from semtube.tasks.matching import exact_match, prefix_match
 from semtube.tasks.task import Answer, Contrast, Scorer, Scores
 
-#: A pattern that needs longer on one answer is not judged there.
+#: A pattern may need this long on one answer.
 PATTERN_SECONDS = 1.0
 
 
@@ -39,25 +39,48 @@ class Pattern(Scorer):
     Args:
         pattern: for all rows; unset, each row brings its own under the key `pattern`.
 
-    An answer on which the pattern takes longer than a second is not judged.
+    An answer on which the pattern takes longer than a second is wrong, and counted by `reasons`.
     """
 
     scores = ("pattern_match",)
 
     def __init__(self, pattern: str | None = None) -> None:
         self._pattern = None if pattern is None else _compiled(pattern, "task_options.pattern")
+        self._num_slow = 0
+
+    def check(self, gold: str, fields: Mapping[str, Any]) -> None:
+        """A pattern is there."""
+        self._pattern_of(fields)
+
+    def _pattern_of(self, fields: Mapping[str, Any]) -> regex.Pattern[str]:
+        if self._pattern is None and "pattern" not in fields:
+            raise UserError(
+                "the row has no 'pattern' and task_options.pattern is unset: one of them is needed"
+            )
+        return self._pattern or _compiled(fields["pattern"], "'pattern' of the row")
 
     def judge(self, answers: Sequence[Answer]) -> list[Scores]:
         """Every answer against its pattern."""
         return [{"pattern_match": self._matches(answer)} for answer in answers]
 
-    def _matches(self, answer: Answer) -> bool | None:
-        pattern = self._pattern or _compiled(answer.fields.get("pattern"), "'pattern' of a row")
+    def _matches(self, answer: Answer) -> bool:
+        if not answer.stopped:
+            return False
+        pattern = self._pattern_of(answer.fields)
         try:
-            found = pattern.fullmatch(answer.prediction.strip(), timeout=PATTERN_SECONDS)
+            return pattern.fullmatch(answer.prediction.strip(), timeout=PATTERN_SECONDS) is not None
         except TimeoutError:
-            return None
-        return answer.stopped and found is not None
+            self._num_slow += 1
+            return False
+
+    def reasons(self) -> list[str]:
+        """How many answers were given up."""
+        if not self._num_slow:
+            return []
+        return [
+            f"pattern_match: on {self._num_slow:,} answers the pattern took more than "
+            f"{PATTERN_SECONDS:g} s; they count as wrong"
+        ]
 
 
 class Choice(Scorer):
@@ -66,7 +89,8 @@ class Choice(Scorer):
     Args:
         choices: the same for all rows; unset, each row brings its own under the key `choices`.
 
-    `choice_match`: of all choices, the right one is the likeliest answer. `exact_match`: the model
+    `choice_match`: of all choices, the right one is the likeliest answer, with the stop token
+    behind it. `exact_match`: the model
     writes it, and stops.
     """
 
@@ -94,7 +118,10 @@ class Choice(Scorer):
                 f"choices are {texts!r} and the answer {gold.strip()!r}: two or more different "
                 "choices are needed, and the answer must be one of them"
             )
-        return {"choice_match": Contrast(tuple(texts), texts.index(gold.strip()))}
+        # The space before an answer belongs to its first token.
+        space = gold[: len(gold) - len(gold.lstrip())]
+        options = tuple(space + text for text in texts)
+        return {"choice_match": Contrast(options, texts.index(gold.strip()), is_whole=True)}
 
 
 class Function(Scorer):
@@ -111,24 +138,31 @@ class Function(Scorer):
     def __init__(self, function: Callable[[str, str, dict[str, Any]], bool | None], name: str):
         self._function = function
         self._name = name
+        self._failures: list[str] = []
 
     def judge(self, answers: Sequence[Answer]) -> list[Scores]:
-        """Ask the function."""
+        """Ask the function. Where it fails the row is not judged, and no other answer is lost."""
         return [{"function_match": self._ask(answer)} for answer in answers]
 
     def _ask(self, answer: Answer) -> bool | None:
         try:
             verdict = self._function(answer.prediction, answer.gold, dict(answer.fields))
         except Exception as error:  # a user's function raises what it likes
-            raise UserError(
-                f"scorer {self._name!r} failed on {answer.prediction[:60]!r}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if verdict is not None and not isinstance(verdict, bool):
-            raise UserError(
-                f"scorer {self._name!r} gave {verdict!r}: True, False or None is needed"
+            self._failures.append(
+                f"failed on {answer.prediction[:60]!r}: {type(error).__name__}: {error}"
             )
+            return None
+        if verdict is not None and not isinstance(verdict, bool):
+            self._failures.append(f"gave {verdict!r}: True, False or None is needed")
+            return None
         return verdict
+
+    def reasons(self) -> list[str]:
+        """How often the function failed, and how first."""
+        if not self._failures:
+            return []
+        times = "once" if len(self._failures) == 1 else f"{len(self._failures):,} times"
+        return [f"scorer {self._name!r} could not judge {times}; first it {self._failures[0]}"]
 
 
 def load_function(name: str) -> Function:

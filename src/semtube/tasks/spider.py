@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from semtube.tasks.spider_card import SPIDER
 from semtube.tasks.spider_schema import read_schemas
 from semtube.tasks.sql_results import orders_rows, same_result
 from semtube.tasks.sql_sandbox import Limits, Outcome, SqlSandbox
-from semtube.tasks.task import Answer, DataFile, Scores, Task
+from semtube.tasks.task import Answer, Scores, Task
 
 SYSTEM = "Convert natural language to SQL."
 _QUESTION = re.compile(r"For db_id:\[(?P<database>\w+)\]\n\n(?P<question>.+)", re.DOTALL)
@@ -67,12 +67,15 @@ class Spider(Task):
         self._limits = Limits(seconds=seconds)
         self._golds: dict[tuple[Path, str], Outcome] = {}
 
-    @property
-    def files(self) -> tuple[DataFile, ...]:
-        """Without the card's databases where others are used."""
-        if self._own is None:
-            return self.card.files
-        return tuple(file for file in self.card.files if not file.path.endswith(".sqlite"))
+    def paths(self, split: str) -> tuple[str, ...]:
+        """Rows; schemas if asked for; for a test the databases, unless others are used."""
+        names = (split,) if split in ("train", "test") else ("train", "test")
+        paths = [f"spider/spider_{name}.jsonl" for name in names]
+        if self._schema:
+            paths.append("spider/tables.json")
+        if split.startswith("test") and self._own is None:
+            paths += [file.path for file in self.card.files if file.path.endswith(".sqlite")]
+        return tuple(paths)
 
     def read(self, folder: Path, split: str) -> list[dict[str, Any]]:
         """Rows with their `database`; for a test its file must be there."""
@@ -132,6 +135,26 @@ class Spider(Task):
             raise ValueError("rows must be read before they are judged: no data folder is known")
         _check_databases(self._databases, {name})
         return _database_path(self._databases, name)
+
+    def group(self, gold: str, fields: Mapping[str, Any]) -> str | None:
+        """Whether the right query, which was run, returns rows: nothing is easily guessed."""
+        outcome = self._golds.get((self._path(fields.get("database")), gold))
+        if outcome is None or outcome.kind != "rows":
+            return None
+        return "right query returns rows" if outcome.rows else "right query returns none"
+
+    def fingerprint(self) -> str | None:
+        """sha256 of the databases used in place of the card's; the card's are verified."""
+        if self._own is None:
+            return None
+        whole = hashlib.sha256()
+        for path in sorted(self._own.rglob("*.sqlite")):
+            whole.update(path.stem.encode() + hashlib.sha256(path.read_bytes()).digest())
+        return whole.hexdigest()
+
+    def check(self, gold: str, fields: Mapping[str, Any]) -> None:
+        """The database is there."""
+        self._path(fields.get("database"))
 
     def reasons(self) -> list[str]:
         """Right queries that could not be run so far, and why, a sentence each."""

@@ -10,6 +10,14 @@ from typing import Any
 from semtube.errors import UserError
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_WORDS = """
+    add all alter and as autoincrement between case check collate commit constraint create default
+    deferrable delete distinct drop else escape except exists foreign from group having in index
+    insert intersect into is isnull join limit not notnull null on or order primary references
+    select set table then to transaction union unique update using values when where
+"""
+#: Words that SQLite does not take for a name.
+_RESERVED = frozenset(_WORDS.split())
 
 
 def read_schemas(path: Path) -> dict[str, str]:
@@ -51,4 +59,5 @@ def _as_text(schema: dict[str, Any]) -> str:
 
 
 def _quoted(name: str) -> str:
-    return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+    is_plain = _PLAIN_NAME.fullmatch(name) and name.lower() not in _RESERVED
+    return name if is_plain else '"' + name.replace('"', '""') + '"'

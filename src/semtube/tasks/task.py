@@ -80,12 +80,16 @@ class Contrast:
         options: what may follow, in order.
         right: index of the right one.
         prompt: plain text before them; None for the row's own prompt, template included.
-        per_character: compare log-probability / number of characters instead of log-probability.
+        is_whole: the model must also stop behind the option, as behind the row's answer; else an
+            option that another begins with always wins against it. For the row's own prompt only.
+        per_character: compare log-probability / number of characters, without the space before the
+            option, instead of log-probability.
     """
 
     options: tuple[str, ...]
     right: int
     prompt: str | None = None
+    is_whole: bool = False
     per_character: bool = False
 
 
@@ -99,7 +103,18 @@ class Scorer(ABC):
 
     @abstractmethod
     def judge(self, answers: Sequence[Answer]) -> list[Scores]:
-        """A verdict on every answer, in their order."""
+        """A verdict on every answer, in their order.
+
+        None says that the row cannot be judged, whatever was written: its right answer is at fault.
+        """
+
+    def check(self, gold: str, fields: Mapping[str, Any]) -> None:
+        """Make sure that a row can be judged, before anything is trained or decoded.
+
+        Raises:
+            UserError: it lacks what is needed.
+        """
+        self.contrasts(gold, fields)
 
     def contrasts(self, gold: str, fields: Mapping[str, Any]) -> dict[str, Contrast]:
         """Choices of a row that are made by likelihood, by the name of their score."""
@@ -110,8 +125,12 @@ class Scorer(ABC):
         return None
 
     def reasons(self) -> list[str]:
-        """Why rows could not be judged so far, a sentence each."""
+        """What a person should know of the verdicts so far, a sentence each."""
         return []
+
+    def fingerprint(self) -> str | None:
+        """Of data outside the rows that verdicts depend on; None where there are none."""
+        return None
 
 
 class Task(Scorer):
@@ -119,10 +138,13 @@ class Task(Scorer):
 
     card: ClassVar[Card]
 
-    @property
-    def files(self) -> tuple[DataFile, ...]:
-        """The files of the card that are read."""
-        return self.card.files
+    def files(self, split: str) -> tuple[DataFile, ...]:
+        """The files of the card that a split is read from: those that `paths` names."""
+        return tuple(file for file in self.card.files if file.path in self.paths(split))
+
+    @abstractmethod
+    def paths(self, split: str) -> tuple[str, ...]:
+        """Where the files of a split lie under the data folder."""
 
     @abstractmethod
     def read(self, folder: Path, split: str) -> list[dict[str, Any]]:
