@@ -501,6 +501,89 @@ def test_states_narrower_than_the_configured_width_have_parts_that_fit():
             assert handle.pop_logs()["term_loss"] > 0
 
 
+# --- Batches and models that are not as usual.
+
+
+#: Every objective in its plain form, and the weight of R-Drop, which needs dropout.
+PLAIN = [*CASES, RDrop(WEIGHT)]
+
+
+@pytest.mark.parametrize("objective", PLAIN, ids=repr)
+def test_a_batch_without_a_usable_row_adds_nothing_and_says_so(objective):
+    model = tiny(dropout=0.1 if isinstance(objective, RDrop) else 0.0)
+    ids_BT = torch.arange(5, 17).view(3, 4)
+    mask_BT = (torch.arange(4) == 0).long().expand(3, 4)  # a single token each
+    batch = {"input_ids": ids_BT, "attention_mask": mask_BT, "num_items_in_batch": 9}
+    with attach(model, objective) as handle:
+        model(**batch, labels=torch.full((3, 4), -100)).loss.backward()
+        with pytest.warns(UserWarning, match="found no document that it can use"):
+            logs = handle.pop_logs()
+        assert (logs["term_documents"], logs["term_skipped"]) == (0, 3)
+        found = gradients(model)
+    assert all(not gradient.any() for gradient in found.values())
+
+
+@pytest.mark.parametrize("objective", PLAIN, ids=repr)
+def test_a_bfloat16_model_learns_with_parts_in_float32(objective):
+    found = []
+    for attached in (False, True):
+        model = tiny(dropout=0.1 if isinstance(objective, RDrop) else 0.0).to(torch.bfloat16)
+        if attached:
+            attach(model, objective)
+        torch.manual_seed(2)
+        model(**rows()).loss.backward()
+        found.append(gradients(model))
+    plain, with_term = found
+    for name, gradient in with_term.items():
+        assert gradient.isfinite().all(), name
+        assert gradient.dtype == (torch.float32 if "semtube_" in name else torch.bfloat16)
+    changed = [name for name in plain if not torch.equal(plain[name], with_term[name])]
+    assert any("layers.0" in name for name in changed)
+
+
+@pytest.mark.parametrize("kind", [SemanticTube, TwoView, Curvature])
+def test_several_layers_are_the_mean_of_each_alone(kind):
+    found, losses = [], []
+    for layer in (None, 1, -1, (1, -1)):
+        model = tiny()
+        handle = attach(model, kind(WEIGHT, layer=layer)) if layer else None
+        model(**rows()).loss.backward()
+        found.append(gradients(model))
+        losses.append(handle.pop_logs() if handle else {})
+    none, first, second, both = found
+    alike({n: (first[n] + second[n]) / 2 for n in none}, both, 2e-6)
+    assert max((both[n] - none[n]).abs().max().item() for n in none) > 1e-3
+    mean = (losses[1]["term_loss"] + losses[2]["term_loss"]) / 2
+    assert losses[3]["term_loss"] == pytest.approx(mean, rel=1e-5)
+    assert losses[3]["term_documents"] == losses[1]["term_documents"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ((1, 9), r"layer is 9, but the model has 3 layers: use 1 to 3, or -1 to -3"),
+        ((1, -4), r"layer is -4, but the model has 3 layers"),
+        ((3, -1), r"layer is \(3, -1\): some of them are the same layer"),
+    ],
+)
+@pytest.mark.parametrize("kind", [SemanticTube, TwoView, Curvature])
+def test_layers_that_are_not_there_or_twice_the_same_are_refused(kind, layer, message):
+    with pytest.raises(UserError, match=message):
+        attach(tiny(), kind(WEIGHT, layer=layer))
+
+
+def test_predictor_tokens_leave_the_models_own_tokens_as_they_are():
+    # They are vectors of the objective, so a tokenizer that has such tokens does not clash.
+    model = tiny()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with attach(model, LLMJepa(WEIGHT, predictor_tokens=4)):
+        assert model.get_input_embeddings().num_embeddings == model.config.vocab_size == 61
+        added = {name for name in model.state_dict() if name not in before}
+        assert {model.state_dict()[name].shape for name in added} == {(4, 16)}
+        model(**rows()).loss.backward()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
 def test_public_names_are_all_there():
     for name in semtube.__all__:
         assert getattr(semtube, name) is not None

@@ -5,13 +5,10 @@ Shape letters: B rows, T tokens, D hidden size, N documents.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from semtube.errors import UserError
+from semtube.models.attached_parts import AttachedParts
 from semtube.models.decoder import (
     check_synchronised,
     check_width,
@@ -29,16 +27,15 @@ from semtube.models.decoder import (
     is_distributed,
     unwrap,
 )
-from semtube.models.encoder import ModelEncoder
-from semtube.models.forward_pass import AddGradient, ForwardPass, Touch
+from semtube.models.forward_pass import ForwardPass
 from semtube.models.host_batch import HostBatch
-from semtube.models.host_output import field, loss_of, needs_grad, replace_states, states_of
+from semtube.models.host_output import replace_states, states_of
 from semtube.models.parts import Parts
 from semtube.models.step_watch import StepWatch
 from semtube.models.term_log import TermLog
+from semtube.models.term_node import AddGradient, Touch, term_at
 from semtube.objectives import weights
 from semtube.objectives.objective import Objective
-from semtube.objectives.random_keys import fold
 from semtube.objectives.trajectories import ROLES_KEY
 
 
@@ -46,7 +43,7 @@ from semtube.objectives.trajectories import ROLES_KEY
 class _Shared:
     """What all attachments of one model share."""
 
-    attachments: list[Attachment] = dataclass_field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
     roles: Tensor | None = None
     #: An objective's own forward pass is under way.
     is_encoding: bool = False
@@ -97,29 +94,19 @@ class Attachment:
                 f"{objective} has learnable parts: attach before the model is wrapped for "
                 "distributed training, so that they are synchronised too"
             )
-        self._parts_name = (
-            None
-            if parts.is_empty
-            else parts.register(
-                model, objective.name, [other._parts for other in self._shared.attachments]
-            )
-        )
-        measured = parts.meter is not None or any(
-            other._parts.meter is not None for other in self._shared.attachments
-        )
-        if measured and self._shared.attachments:
-            self._remove_parts(model)
+        live = [other._parts for other in self._shared.attachments]
+        if live and any(one.meter is not None for one in (parts, *live)):
             raise UserError(
                 f"{objective} cannot stand beside another objective: an Adaptive weight, and "
                 "measure_gradients, would take the other's gradient for the next-token loss's"
             )
+        self._attached_parts = AttachedParts(model, parts, objective.name, live)
         self._shared.attachments.append(self)
         self._forward: ForwardPass | None = None
         self._arriving: ForwardPass | None = None
         self._is_off = weights.is_never_used(objective.weight)
         self._watch = StepWatch(repr(objective), type(self._decoder).__name__)
-        self._log = TermLog(len(objective.layers))
-        self._warned = False
+        self._log = TermLog(repr(objective), len(objective.layers))
         after_step = register_optimizer_step_post_hook(_weakly(self._after_step))
         weakref.finalize(model, after_step.remove)
         self._hooks: list[Any] = [
@@ -158,14 +145,11 @@ class Attachment:
     @property
     def has_parts(self) -> bool:
         """Whether the objective keeps something in the model: learnable parts, running means."""
-        return self._parts_name is not None
+        return not self._attached_parts.is_empty
 
     @property
     def _parts(self) -> Parts:
-        """The learnable parts; found by name, so that a wrapper may have replaced them."""
-        if self._parts_name is None:
-            return _NO_PARTS
-        return self.model.get_submodule(self._parts_name)  # type: ignore[return-value]
+        return self._attached_parts.parts
 
     def __enter__(self) -> Attachment:
         return self
@@ -197,13 +181,6 @@ class Attachment:
         host's loss scale), `gradient_cosine` between them, and `term_weight`.
         """
         values = self._log.pop(all_processes=all_processes)
-        if values and "term_loss" not in values and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"{self.objective} found no document that it can use (too short, or without a "
-                "prompt or answer): the term is zero",
-                stacklevel=2,
-            )
         meter = self._parts.meter if self._hooks else None
         return values if meter is None else {**values, **meter.pop_logs()}
 
@@ -306,30 +283,19 @@ class Attachment:
         return replace_states(output, with_term)
 
     def _add_term(self, hidden_BTD: Tensor, forward: ForwardPass, call: Any) -> Tensor:
-        parts, read_BTD, tap = self._parts, hidden_BTD, None
-        if parts.meter is not None:
-            tap = partial(parts.meter.tap, weight=forward.weight)
-            read_BTD = tap(hidden_BTD, main=True)
-        key = self._seed * 2**32 + self.step
-        assert forward.trajectories is not None
-        encoder = None
-        if self.objective.encodes:
-            wrap = partial(tap, main=False) if tap is not None else lambda states: states
-            ids = forward.batch.input_ids
-            # Other texts, another step or another run: other dropout masks.
-            own_key = int(fold(forward.trajectories.key_N.sum(), key)) & 0xFFFFFFFF
-            encoder = ModelEncoder(self.model, self._decoder, ids, call, own_key, wrap)
-        with torch.autocast(hidden_BTD.device.type, enabled=False), self._encoding():
-            term = self.objective(
-                read_BTD, forward.trajectories, key, parts=parts.learned, encoder=encoder
-            )
-        mean_N = term.mean_N / len(self.objective.layers)
+        parts, key = self._parts, self._seed * 2**32 + self.step
+        with self._encoding():
+            term = term_at(
+                hidden_BTD, self.objective, forward, parts, key,
+                model=self.model, decoder=self._decoder, call=call,
+            )  # fmt: skip
+        mean_N = term.mean_N
         if not forward.finished:
+            assert forward.trajectories is not None, "the term has used them"
             self._watch.due()
             self._log.add(mean_N.detach(), term.count_N > 0, forward.trajectories.present_N)
-        return AddGradient.apply(
-            hidden_BTD, mean_N, forward, forward.weight, self._arrive, parts.meter
-        )
+        weight = forward.weight / len(self.objective.layers)
+        return AddGradient.apply(hidden_BTD, mean_N, forward, weight, self._arrive, parts.meter)
 
     @contextmanager
     def _encoding(self) -> Iterator[None]:
@@ -349,21 +315,7 @@ class Attachment:
         forward.finished = True
         if forward.trajectories is None:
             return  # weight 0, or the hook has not fired: the step, or the recomputation, says why
-        log_probs, loss = field(output, "log_probs"), loss_of(output)
-        if needs_grad(log_probs):
-            # A fused head: the host sums log-probabilities itself. Their gradient is minus the
-            # weight the host gives each token.
-            log_probs.register_hook(forward.weigh_by_log_probs)
-        elif needs_grad(loss):
-            loss.register_hook(forward.weigh_by_loss)
-        elif self._loss_scale is None:
-            raise UserError(
-                "the model returned no loss, so the host computes it outside (label smoothing, a "
-                "loss function of its own, or no labels in the batch) and its scale cannot be "
-                "seen: pass attach(..., loss_scale=...), 1.0 where each backward is one step"
-            )
-        else:
-            forward.weigh_alike(self._loss_scale)
+        forward.listen(output, self._loss_scale)
 
     def _arrive(self, forward: ForwardPass) -> None:
         self._arriving = forward
@@ -385,11 +337,6 @@ class Attachment:
             )
         return self._arriving
 
-    def _remove_parts(self, model: nn.Module) -> None:
-        if self._parts_name is not None:
-            delattr(model, self._parts_name)
-            self._parts_name = None
-
     def _check_recomputation(self) -> None:
         if not any(other.objective.encodes for other in self._shared.attachments):
             return
@@ -409,12 +356,9 @@ class Attachment:
             hook.remove()
         self._hooks.clear()
         self._forward = self._arriving = None
-        self._remove_parts(self.model)
+        self._attached_parts.remove()
         if self in self._shared.attachments:
             self._shared.attachments.remove(self)
-
-
-_NO_PARTS = Parts(None, None)
 
 
 def _weakly(method: Any) -> Any:

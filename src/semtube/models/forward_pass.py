@@ -1,20 +1,18 @@
-"""One forward pass in training, and the autograd node that adds the term's gradient to it.
+"""One forward pass in training: its batch, and how much each of its documents weighs.
 
 Shape letters: B rows, T tokens, N documents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semtube.errors import UserError
-from semtube.models.gradient_meter import GradientMeter
-from semtube.models.host_batch import HostBatch
+from semtube.models.host_batch import HostBatch, pad_left
+from semtube.models.host_output import field, loss_of, needs_grad
 from semtube.objectives.trajectories import Trajectories
 
 
@@ -27,6 +25,32 @@ class ForwardPass:
         self.trajectories: Trajectories | None = None
         self.finished = False
         self.share_N: Tensor | None = None
+
+    def listen(self, output: Any, loss_scale: float | None) -> None:
+        """Learn from the host's own backward pass how much each document weighs.
+
+        Args:
+            output: what the model returned.
+            loss_scale: for a host that computes its loss outside; None where it does not.
+
+        Raises:
+            UserError: it does, and no scale was given.
+        """
+        log_probs, loss = field(output, "log_probs"), loss_of(output)
+        if needs_grad(log_probs):
+            # A fused head: the host sums log-probabilities itself. Their gradient is minus the
+            # weight the host gives each token.
+            log_probs.register_hook(self.weigh_by_log_probs)
+        elif needs_grad(loss):
+            loss.register_hook(self.weigh_by_loss)
+        elif loss_scale is None:
+            raise UserError(
+                "the model returned no loss, so the host computes it outside (label smoothing, a "
+                "loss function of its own, or no labels in the batch) and its scale cannot be "
+                "seen: pass attach(..., loss_scale=...), 1.0 where each backward is one step"
+            )
+        else:
+            self.weigh_alike(loss_scale)
 
     def weigh_by_loss(self, grad: Tensor) -> None:
         """Share of each document, from the gradient of the host's loss at the model's loss."""
@@ -68,53 +92,4 @@ class ForwardPass:
     def _by_document(self, value_BT: Tensor) -> Tensor:
         assert self.trajectories is not None
         virtual = self.trajectories.document_BT.shape[1] - value_BT.shape[1]
-        return self.trajectories.sum_by_document(F.pad(value_BT, (virtual, 0)))
-
-
-class AddGradient(torch.autograd.Function):
-    """Pass the states through; in the backward send the host's weight to each document's cost."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        mean_N: Tensor,
-        record: ForwardPass,
-        weight: Tensor | float,
-        arrive: Callable[[ForwardPass], None],
-        meter: GradientMeter | None,
-    ) -> Tensor:
-        ctx.record, ctx.weight, ctx.arrive, ctx.meter = record, weight, arrive, meter
-        ctx.dtype = mean_N.dtype
-        return hidden.detach()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        share_N = ctx.record.share_N
-        if share_N is None:
-            raise UserError(
-                "the host trains on something else than the loss the model returned, so the "
-                "term's scale cannot be seen: pass attach(..., loss_scale=...) and give the model "
-                "no labels"
-            )
-        ctx.arrive(ctx.record)
-        if ctx.meter is not None:
-            ctx.meter.see_next_token(grad)
-        return grad, (ctx.weight * share_N).to(ctx.dtype), None, None, None, None
-
-
-class Touch(torch.autograd.Function):
-    """Pass the states through and give parameters that this pass does not use a zero gradient.
-
-    Distributed trainers wait for a gradient of every parameter.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.shapes = [(p.shape, p.dtype, p.device) for p in parameters]
-        return hidden.detach()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        zeros = (torch.zeros(s, dtype=t, device=d) for s, t, d in ctx.shapes)
-        return grad, *zeros
+        return self.trajectories.sum_by_document(pad_left(value_BT, virtual))

@@ -9,6 +9,10 @@ from torch import Tensor, distributed, nn
 
 from semtube.objectives.weights import Adaptive
 
+#: Sums over a step: squared norms of the next-token gradient, of the term's, of the term's at the
+#: states of the host's own pass, and there its product with the next-token gradient.
+_SUMS = ("next_token", "term", "main", "dot")
+
 
 class GradientMeter(nn.Module):
     """Norms and cosine of the two gradients, and the weight that an `Adaptive` makes of them.
@@ -47,17 +51,19 @@ class GradientMeter(nn.Module):
     def see_next_token(self, grad: Tensor) -> None:
         """The gradient that arrives at the states from above."""
         self._incoming = grad.detach()
-        self._add(0, grad.detach().float().square().sum())
+        self._add(next_token=_squared(self._incoming))
 
     def see_term(self, grad: Tensor, weight: Tensor | float, *, main: bool) -> None:
         """The term's weighted gradient at states that it reads."""
-        grad = grad.detach().float() / weight
-        self._add(1, grad.square().sum())
-        if main:
-            assert self._incoming is not None, "the term's gradient comes after the host's"
-            self._add(2, grad.square().sum())
-            self._add(3, (self._incoming.float() * grad).sum())
-            self._incoming = None
+        grad = grad.detach()
+        term = _squared(grad) / weight**2
+        if not main:
+            self._add(term=term)
+            return
+        assert self._incoming is not None, "the term's gradient comes after the host's"
+        dot = torch.dot(self._incoming.flatten().float(), grad.flatten().float()) / weight
+        self._add(term=term, main=term, dot=dot)
+        self._incoming = None
 
     def end_step(self, weight: Tensor | float) -> None:
         """Take the step that has ended into the running means and the logs."""
@@ -101,10 +107,17 @@ class GradientMeter(nn.Module):
         found = {name: value / count for name, value in found.items()}
         return {**found, "gradient_cosine": cosine / num_cosines} if num_cosines else found
 
-    def _add(self, slot: int, value: Tensor) -> None:
-        if self._step is None:
-            self._step = torch.zeros(4, device=value.device)
-        self._step[slot] += value
+    def _add(self, **sums: Tensor) -> None:
+        """More of what `_SUMS` names."""
+        nothing = torch.zeros_like(next(iter(sums.values())))
+        step = torch.stack([sums.get(name, nothing) for name in _SUMS])
+        self._step = step if self._step is None else self._step + step
+
+
+def _squared(grad: Tensor) -> Tensor:
+    """The squared norm in float32, without a copy of the gradient."""
+    wide = torch.promote_types(grad.dtype, torch.float32)
+    return torch.linalg.vector_norm(grad, dtype=wide).square().float()
 
 
 class _Tap(torch.autograd.Function):

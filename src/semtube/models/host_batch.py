@@ -64,22 +64,13 @@ class HostBatch:
                 `instruction` without token_roles.
         """
         attended_BT = self._attended(hidden_BTD)
-        answer_BT = self.predicted()
-        prompt_BT = None if answer_BT is None else attended_BT & ~answer_BT
         if self.roles is not None:
             content_BT = content_from_roles(self.roles, content)
             prompt_BT, answer_BT = self.roles == PROMPT, self.roles == ANSWER
-        elif content == "instruction":
-            raise UserError(
-                "content='instruction' needs to know the system prompt: give the batch a "
-                f"{ROLES_KEY!r} tensor (semtube's own data does), or use another content"
-            )
-        elif content == "answer":
-            if answer_BT is None:
-                raise UserError("content='answer' needs labels, or token_roles, in the batch")
-            content_BT = answer_BT
         else:
-            content_BT = attended_BT
+            answer_BT = self.predicted()
+            prompt_BT = None if answer_BT is None else attended_BT & ~answer_BT
+            content_BT = _content_without_roles(content, attended_BT, answer_BT)
         # Prompt tuning puts virtual tokens before the real ones: states without a document.
         virtual = hidden_BTD.shape[1] - attended_BT.shape[1]
         if virtual < 0 or hidden_BTD.shape[0] != attended_BT.shape[0]:
@@ -88,18 +79,14 @@ class HostBatch:
                 f"{tuple(attended_BT.shape)}: rows and positions must correspond"
             )
         shifted = None if self.cu_seq_lens is None else self.cu_seq_lens + virtual
-
-        def padded(value_BT: Tensor | None) -> Tensor | None:
-            return None if value_BT is None else F.pad(value_BT, (virtual, 0))
-
         return Trajectories.build(
-            attended_BT=F.pad(attended_BT, (virtual, 0)),
-            content_BT=F.pad(content_BT, (virtual, 0)),
-            input_ids_BT=padded(self.input_ids),
+            attended_BT=pad_left(attended_BT, virtual),
+            content_BT=pad_left(content_BT, virtual),
+            input_ids_BT=None if self.input_ids is None else pad_left(self.input_ids, virtual),
             position_ids_BT=self.position_ids if virtual == 0 else None,
             cu_seq_lens=shifted,
-            prompt_BT=padded(prompt_BT),
-            answer_BT=padded(answer_BT),
+            prompt_BT=None if prompt_BT is None else pad_left(prompt_BT, virtual),
+            answer_BT=None if answer_BT is None else pad_left(answer_BT, virtual),
             predicting_BT=self._predicting(virtual),
         )
 
@@ -127,11 +114,11 @@ class HostBatch:
     def _predicting(self, virtual: int) -> Tensor | None:
         """(B, virtual + T) bool: the states that predict a supervised token."""
         if self.shift_labels is not None:
-            return F.pad(self.shift_labels != -100, (virtual, 0))
+            return pad_left(self.shift_labels != -100, virtual)
         supervised_BT = self.supervised(first_is_predicted=virtual > 0)
         if supervised_BT is None:
             return None
-        return F.pad(F.pad(supervised_BT, (virtual, 0))[:, 1:], (0, 1))
+        return F.pad(supervised_BT, (virtual - 1, 1))
 
     def supervised(self, *, first_is_predicted: bool = False) -> Tensor | None:
         """(B, T) bool: tokens whose prediction is trained; None without labels.
@@ -146,5 +133,24 @@ class HostBatch:
         if self.labels is None:
             return None
         supervised_BT = self.labels != -100
-        supervised_BT[:, 0] &= first_is_predicted
+        if not first_is_predicted:
+            supervised_BT[:, 0] = False
         return supervised_BT
+
+
+def pad_left(value_BT: Tensor, number: int) -> Tensor:
+    """The value with this many zeros before each row."""
+    return F.pad(value_BT, (number, 0)) if number else value_BT
+
+
+def _content_without_roles(content: str, attended_BT: Tensor, answer_BT: Tensor | None) -> Tensor:
+    if content == "instruction":
+        raise UserError(
+            "content='instruction' needs to know the system prompt: give the batch a "
+            f"{ROLES_KEY!r} tensor (semtube's own data does), or use another content"
+        )
+    if content != "answer":
+        return attended_BT
+    if answer_BT is None:
+        raise UserError("content='answer' needs labels, or token_roles, in the batch")
+    return answer_BT

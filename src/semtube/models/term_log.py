@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, distributed
 
@@ -10,17 +12,19 @@ class TermLog:
     """Sums over documents, kept on the device.
 
     Args:
+        what: the objective, for the warning that it finds nothing.
         num_layers: an objective over several layers adds itself once for each.
     """
 
-    def __init__(self, num_layers: int) -> None:
-        self._num_layers = num_layers
+    def __init__(self, what: str, num_layers: int) -> None:
+        self._what, self._num_layers = what, num_layers
+        self._warned = False
         self._sums: Tensor | None = None
 
     def add(self, mean_N: Tensor, counted_N: Tensor, present_N: Tensor) -> None:
         """One layer's share of one forward pass: mean costs, which are defined, which exist."""
-        values = [mean_N * counted_N, counted_N, present_N]
-        sums = torch.stack([value.double() for value in values]).sum(-1)
+        # A mean that is not defined is 0.
+        sums = torch.stack([mean_N, counted_N, present_N]).sum(-1, dtype=torch.float64)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def pop(self, *, all_processes: bool = False) -> dict[str, float]:
@@ -31,6 +35,13 @@ class TermLog:
         if all_processes and distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(sums)
         total, counted, documents = sums.tolist()
-        counted, documents = counted / self._num_layers, documents / self._num_layers
         mean = {"term_loss": total / counted} if counted else {}
+        if not counted and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self._what} found no document that it can use (too short, or without a prompt "
+                "or answer): the term is zero",
+                stacklevel=3,
+            )
+        counted, documents = counted / self._num_layers, documents / self._num_layers
         return {**mean, "term_documents": counted, "term_skipped": documents - counted}

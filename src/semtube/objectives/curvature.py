@@ -1,6 +1,6 @@
 """Curvature: the angle by which a trajectory turns at every token.
 
-Shape letters: B rows, T tokens, D hidden size.
+Shape letters: B rows, T tokens, P content tokens in order, D hidden size, N documents.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from semtube.objectives.directions import MIN_LENGTH
-from semtube.objectives.objective import Encoder, Objective
+from semtube.objectives.objective import Encoder, Objective, widened
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Content, Trajectories
 
@@ -20,26 +20,29 @@ from semtube.objectives.trajectories import Content, Trajectories
 def turning_angle(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Angle in [0, pi] between vectors along the last dimension, and whether it is defined.
 
-    2 atan2(|u - v|, |u + v|) for the unit vectors u and v: accurate near 0 and pi, where the
-    arccosine of a rounded cosine is not, and of slope 1 everywhere between. At exactly 0 and pi,
-    where the angle has a kink, the gradient is 0. Where a vector is shorter than MIN_LENGTH the
-    angle is not defined; it is returned as 0 with gradient 0.
+    2 asin(|u - v| / 2) for the unit vectors u and v up to a right angle, pi - 2 asin(|u + v| / 2)
+    beyond: accurate near 0 and pi, where the arccosine of a rounded cosine is not, and of slope 1
+    everywhere between. At exactly 0 and pi, where the angle has a kink, the gradient is 0. Where a
+    vector is shorter than MIN_LENGTH the angle is not defined; it is returned as 0 with gradient 0.
 
-    Source: W. Kahan, "How futile are mindless assessments of roundoff", section 12.
+    Source: the difference of unit vectors as in W. Kahan, "How futile are mindless assessments of
+        roundoff", section 12.
     """
-    first_length = first.square().sum(-1, keepdim=True).clamp_min(MIN_LENGTH**2).sqrt()
-    second_length = second.square().sum(-1, keepdim=True).clamp_min(MIN_LENGTH**2).sqrt()
-    defined = (torch.minimum(first_length, second_length) > MIN_LENGTH)[..., 0]
-    unit_first, unit_second = first / first_length, second / second_length
-    apart, along = _norm(unit_first - unit_second), _norm(unit_first + unit_second)
-    return torch.where(defined, 2 * torch.atan2(apart, along), 0), defined
+    first_length, second_length = _length(first), _length(second)
+    defined = torch.minimum(first_length, second_length) > MIN_LENGTH
+    first_length = first_length.clamp_min(MIN_LENGTH)
+    opposed = (first * second).sum(-1) < 0
+    # The second vector at the length of the first, and turned round beyond a right angle.
+    ratio = first_length / second_length.clamp_min(MIN_LENGTH)
+    ratio = torch.where(opposed, -ratio, ratio)
+    apart = _length(first - ratio[..., None] * second)
+    angle = 2 * torch.asin(apart / (2 * first_length))
+    return torch.where(opposed, torch.pi - angle, angle).masked_fill(~defined, 0), defined
 
 
-def _norm(vector: Tensor) -> Tensor:
-    """Length with slope 0, not NaN, at the zero vector."""
-    squared = vector.square().sum(-1)
-    positive = squared > 0
-    return torch.where(positive, torch.where(positive, squared, 1).sqrt(), 0)
+def _length(vectors: Tensor) -> Tensor:
+    """Norms over the last dimension, with gradient 0, not NaN, at the zero vector."""
+    return torch.linalg.vector_norm(vectors, dim=-1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,34 +80,16 @@ class Curvature(Objective):
         parts: nn.Module | None = None,
         encoder: Encoder | None = None,
     ) -> LossTerm:
-        """See `Objective`; nothing is drawn, so `key` is not read."""
-        wide = torch.promote_types(hidden_BTD.dtype, torch.float32)
-        before_BT, has_before_BT = previous_content(trajectories)
-        states = hidden_BTD.flatten(0, 1)
-        steps_BTD = hidden_BTD.to(wide) - states[before_BT].to(wide)
-        # A step that does not exist would carry the padding's numbers along.
-        steps_BTD = torch.where(has_before_BT[..., None], steps_BTD, 0)
-        turns_BT = has_before_BT & has_before_BT.flatten()[before_BT]
-        angle_BT, defined_BT = turning_angle(steps_BTD.flatten(0, 1)[before_BT], steps_BTD)
-        counted_BT = turns_BT & defined_BT
+        """See `Objective`; `key` is not read. Finding the content waits for the device once."""
+        place_P = trajectories.content_BT.flatten().nonzero()[:, 0]
+        document_P = trajectories.document_BT.flatten()[place_P]
+        path_PD = widened(hidden_BTD.flatten(0, 1)[place_P])
+        steps = path_PD[1:] - path_PD[:-1]
+        within = document_P[1:] == document_P[:-1]
+        angle, defined = turning_angle(steps[:-1], steps[1:])
+        counted = within[:-1] & within[1:] & defined
+        nothing_N = angle.new_zeros(trajectories.num_documents)
         return LossTerm(
-            trajectories.sum_by_document(torch.where(counted_BT, angle_BT, 0)),
-            trajectories.sum_by_document(counted_BT.long()),
+            nothing_N.index_add(0, document_P[1:-1], angle.masked_fill(~counted, 0)),
+            nothing_N.long().index_add(0, document_P[1:-1], counted.long()),
         )
-
-
-def previous_content(trajectories: Trajectories) -> tuple[Tensor, Tensor]:
-    """Flat index (B, T) of the content token before each content token, and whether one exists.
-
-    Before means: the nearest earlier one of the same document. Where there is none, the index
-    points to the token itself.
-    """
-    content_BT, document_BT = trajectories.content_BT, trajectories.document_BT
-    place_BT = torch.arange(content_BT.numel(), device=content_BT.device).view_as(content_BT)
-    latest_BT = torch.where(content_BT, place_BT, -1).cummax(dim=1).values
-    before_BT = torch.full_like(latest_BT, -1)
-    before_BT[:, 1:] = latest_BT[:, :-1]
-    exists_BT = content_BT & (before_BT >= 0)
-    before_BT = torch.where(exists_BT, before_BT, place_BT)
-    exists_BT &= document_BT.flatten()[before_BT] == document_BT
-    return torch.where(exists_BT, before_BT, place_BT), exists_BT

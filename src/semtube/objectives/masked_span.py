@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from semtube.objectives.directions import VectorsAndMatrix, turning_cost
-from semtube.objectives.objective import VECTOR, Encoder, Objective, needs, needs_whole
+from semtube.objectives.displacements import sum_of_increments
+from semtube.objectives.objective import VECTOR, Encoder, Objective, needs, needs_whole, widened
 from semtube.objectives.packed_texts import Piece, pack, states_at, tokens_of
 from semtube.objectives.random_keys import fold
-from semtube.objectives.sampling import ContentRanks, Law, draw_spans
+from semtube.objectives.sampling import Law, draw_spans
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Content, Trajectories
 from semtube.objectives.tube import check_predictor
-from semtube.objectives.two_view import view_displacement
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,19 +85,15 @@ class MaskedSpan(Objective):
         """See `Objective`. Waits for the device to size the texts."""
         assert encoder is not None, "a masked span encodes"
         assert isinstance(parts, VectorsAndMatrix), "a masked span learns its mask"
-        wide = torch.promote_types(hidden_BTD.dtype, torch.float32)
-        content = ContentRanks.of(
-            trajectories.content_BT, trajectories.document_BT, trajectories.num_documents
-        )
+        document_BT, num_documents = trajectories.document_BT, trajectories.num_documents
+        content = trajectories.ranks(trajectories.content_BT)
         spans_N12, valid_N = draw_spans(
             content.size_N, fold(trajectories.key_N, key), 1, law=self.law,
             max_length=self.max_length,
         )  # fmt: skip
-        masked_BT = trajectories.content_BT & content.between(
-            spans_N12[:, 0], trajectories.document_BT
-        )
+        masked_BT = trajectories.content_BT & content.between(spans_N12[:, 0], document_BT)
         last_N = content.flat_index((content.size_N - 1).clamp_min(0)[:, None])[:, 0]
-        whole = tokens_of(trajectories.document_BT >= 0, trajectories)
+        whole = tokens_of(document_BT >= 0, trajectories)
         hidden = masked_BT.flatten()[whole.index_NW]
         masked = Piece(torch.where(hidden, VECTOR, whole.index_NW), whole.size_N)
         texts = [[masked]]
@@ -112,10 +108,11 @@ class MaskedSpan(Objective):
             target_ND = states_at(states_NWD, packed.last_NT[:, 1])
         elif self.target == "full":
             # A document without content has no last token: its index may point into padding.
-            target_ND = hidden_BTD.flatten(0, 1)[last_N].to(wide)
-            target_ND = torch.where(valid_N[:, None], target_ND, 0)
+            target_ND = widened(hidden_BTD.flatten(0, 1)[last_N])
+            target_ND = target_ND.masked_fill(~valid_N[:, None], 0)
         else:
-            target_ND, _ = view_displacement(hidden_BTD, masked_BT, trajectories)
+            slot_BT = torch.where(trajectories.moving(masked_BT), document_BT, num_documents)
+            target_ND = sum_of_increments(hidden_BTD, slot_BT, num_documents)
         cost_N, defined_N = turning_cost(parts.map(guess_ND), target_ND)
         counted_N = valid_N & defined_N
         return LossTerm(torch.where(counted_N, cost_N, 0), counted_N.long())

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semtube.objectives.directions import ScaledLinear
-from semtube.objectives.objective import Encoder, Objective, needs_positive, needs_whole
+from semtube.objectives.objective import Encoder, Objective, needs_positive, needs_whole, widened
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Content, Trajectories
 from semtube.objectives.weights import Weight
@@ -71,12 +71,11 @@ class NextLatent(Objective):
         """See `Objective`; nothing is drawn, so `key` is not read."""
         assert encoder is not None, "next-latent prediction embeds the next token"
         assert parts is not None, "next-latent prediction learns"
-        wide = torch.promote_types(hidden_BTD.dtype, torch.float32)
         document_BT = trajectories.document_BT
         # A non-finite state in the padding must not spread.
-        true_BTD = torch.where((document_BT >= 0)[..., None], hidden_BTD.to(wide), 0)
+        true_BTD = widened(hidden_BTD).masked_fill((document_BT < 0)[..., None], 0)
         place_BT = torch.arange(document_BT.numel(), device=document_BT.device)
-        token_BTD = encoder.embed(place_BT.view_as(document_BT)).to(wide)
+        token_BTD = encoder.embed(place_BT.view_as(document_BT)).to(true_BTD.dtype)
         if token_BTD.shape[-1] != true_BTD.shape[-1]:
             raise ValueError(
                 f"the model embeds tokens in {token_BTD.shape[-1]} numbers, its states have "

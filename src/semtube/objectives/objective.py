@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from semtube.objectives import weights
@@ -141,6 +142,11 @@ class Objective:
             encoder: the model, where `encodes` is true.
         """
         raise NotImplementedError
+
+
+def widened(values: Tensor) -> Tensor:
+    """The values in float32, or in their own type if that is wider."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def needs(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semtube.objectives.objective import PADDING_INDEX, VECTOR
-from semtube.objectives.sampling import ContentRanks
+from semtube.objectives.objective import PADDING_INDEX, VECTOR, widened
 from semtube.objectives.trajectories import Trajectories
 
 
@@ -40,7 +39,7 @@ class PackedTexts:
 
 def tokens_of(mask_BT: Tensor, trajectories: Trajectories) -> Piece:
     """The tokens of a mask, in order. Waits for the device once, for the longest."""
-    ranks = ContentRanks.of(mask_BT, trajectories.document_BT, trajectories.num_documents)
+    ranks = trajectories.ranks(mask_BT)
     width = int(ranks.size_N.max()) if ranks.size_N.numel() else 0
     rank_W = torch.arange(max(width, 1), device=mask_BT.device)
     return Piece(ranks.flat_index(rank_W.expand(len(ranks.size_N), -1)), ranks.size_N)
@@ -79,5 +78,4 @@ def pack(texts: Sequence[Sequence[Piece]]) -> PackedTexts:
 def states_at(states_NWD: Tensor, column_N: Tensor) -> Tensor:
     """(N, D) the state at one column of each row, at least in float32."""
     row_N = torch.arange(len(column_N), device=column_N.device)
-    chosen_ND = states_NWD[row_N, column_N]
-    return chosen_ND.to(torch.promote_types(chosen_ND.dtype, torch.float32))
+    return widened(states_NWD[row_N, column_N])

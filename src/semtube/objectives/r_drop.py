@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semtube.objectives.objective import Encoder, Objective
+from semtube.objectives.objective import Encoder, Objective, widened
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Trajectories
 from semtube.objectives.weights import Weight
@@ -64,4 +63,4 @@ class RDrop(Objective):
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:
-    return F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
+    return F.log_softmax(widened(logits), dim=-1)

@@ -63,18 +63,16 @@ def document_keys(input_ids: Tensor, document: Tensor, num_documents: int) -> Te
     """
     ids, document = input_ids.flatten().long(), document.flatten()
     inside = document >= 0
-    slot = torch.where(inside, document, num_documents)
+    # What belongs to no document is summed apart and left out.
+    slot, one = torch.where(inside, document, num_documents), inside.long()
+    nothing = torch.zeros(num_documents + 1, dtype=torch.long, device=ids.device)
     # Position inside the document: tokens of a document follow each other in flat order, so it is
     # the running count less the count before the document.
-    size = torch.zeros(num_documents + 1, dtype=torch.long, device=ids.device)
-    size.index_add_(0, slot, inside.long())
+    size = nothing.index_add(0, slot, one)
     before = size.cumsum(0) - size
-    position = inside.long().cumsum(0) - 1 - before[slot]
-    token_key = torch.where(inside, fold(mix(ids + 1), position), 0)
-    key = torch.zeros(num_documents + 1, dtype=torch.long, device=ids.device)
+    position = one.cumsum(0) - 1 - before[slot]
     # Integer addition wraps and commutes exactly, so the order of accumulation cannot matter.
-    key.index_add_(0, slot, token_key)
-    return key[:num_documents]
+    return nothing.index_add(0, slot, fold(mix(ids + 1), position))[:num_documents]
 
 
 def draw_below(key: Tensor, bound: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Positions are first drawn as ranks (the j-th content token of a document), then 
 indices of the batch. Everything is vectorised over documents and draws; nothing is read back from
 the device.
 
-Shape letters: B rows, T tokens, N documents, K draws per document.
+Shape letters: B rows, T tokens, N documents, K draws per document, E edges, S segments.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semtube.objectives.random_keys import draw_below, fold
@@ -33,29 +34,45 @@ class ContentRanks:
 
     @classmethod
     def of(cls, content_BT: Tensor, document_BT: Tensor, num_documents: int) -> ContentRanks:
-        """From a content mask and the document of each token (-1 outside)."""
-        content = (content_BT & (document_BT >= 0)).flatten()
-        slot = torch.where(content, document_BT.flatten(), num_documents)
-        size = torch.zeros(num_documents + 1, dtype=torch.long, device=slot.device)
-        size_N = size.index_add_(0, slot, content.long())[:num_documents]
-        return cls(size_N, size_N.cumsum(0) - size_N, content.long().cumsum(0))
+        """From a content mask and the document of each token, which is -1 only outside it."""
+        slot = torch.where(content_BT, document_BT, num_documents).flatten()
+        one = content_BT.flatten().long()
+        size_N = one.new_zeros(num_documents + 1).index_add(0, slot, one)[:num_documents]
+        return cls(size_N, size_N.cumsum(0) - size_N, one.cumsum(0))
 
-    def flat_index(self, rank_NK: Tensor) -> Tensor:
-        """Flat index in [0, B*T) of the given ranks; meaningless beyond a document's size."""
-        wanted_NK = self.before_N[:, None] + rank_NK + 1
-        return torch.searchsorted(self.running_flat, wanted_NK).clamp_max(
-            self.running_flat.numel() - 1
-        )
+    def flat_index(self, rank_N: Tensor) -> Tensor:
+        """Flat index in [0, B*T) of ranks (N, ...); meaningless beyond a document's size."""
+        before_N = self.before_N.view(-1, *[1] * (rank_N.dim() - 1))
+        found = torch.searchsorted(self.running_flat, before_N + rank_N + 1)
+        return found.clamp_max(self.running_flat.numel() - 1)
 
     def between(self, span_N2: Tensor, document_BT: Tensor) -> Tensor:
         """(B, T) bool: whether a content token's rank lies in its document's [start, stop).
 
         Meaningless where the token is no content token.
         """
-        document_BT = document_BT.clamp_min(0)
-        rank_BT = self.running_flat.view_as(document_BT) - 1 - self.before_N[document_BT]
-        start_BT, stop_BT = span_N2[document_BT].unbind(-1)
+        rank_BT = self._rank_BT(document_BT)
+        start_BT, stop_BT = span_N2[document_BT.clamp_min(0)].unbind(-1)
         return (rank_BT >= start_BT) & (rank_BT < stop_BT)
+
+    def cut(self, spans_NK2: Tensor, document_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The S = 2K + 1 segments into which the edges of K spans cut each document.
+
+        Returns:
+            (B, T) int64 segment of each content token, meaningless for others; (N, K, S) bool
+            whether a segment, if it has any token, lies in a span.
+        """
+        edges_NE = spans_NK2.flatten(1)
+        # A token's segment is the number of edges at it or before it.
+        rank_BT1 = self._rank_BT(document_BT)[..., None]
+        segment_BT = (rank_BT1 >= edges_NE[document_BT.clamp_min(0)]).sum(-1)
+        start_NK1, stop_NK1 = (spans_NK2[..., None] >= edges_NE[:, None, None]).sum(-1).split(1, -1)
+        segment_S = torch.arange(edges_NE.shape[1] + 1, device=edges_NE.device)
+        return segment_BT, (segment_S >= start_NK1) & (segment_S < stop_NK1)
+
+    def _rank_BT(self, document_BT: Tensor) -> Tensor:
+        running_BT = self.running_flat.view_as(document_BT)
+        return running_BT - 1 - self.before_N[document_BT.clamp_min(0)]
 
 
 def draw_triplets(
@@ -85,11 +102,10 @@ def draw_triplets(
     size_N1 = size_N[:, None]
     if law == "anchored":
         reach_N1 = size_N1 - 1 if max_length is None else (size_N1 - 1).clamp_max(max_length)
-        r_NK, t_NK = _sorted_pair(key_NK, reach_N1)
-        triplets_NK3 = torch.stack([torch.zeros_like(r_NK), r_NK + 1, t_NK + 1], dim=-1)
+        triplets_NK3 = F.pad(1 + _distinct(key_NK, reach_N1, 2), (1, 0))
     elif law == "uniform":
         if max_length is None:
-            triplets_NK3 = _sorted_triple(key_NK, size_N1)
+            triplets_NK3 = _distinct(key_NK, size_N1, 3)
         else:
             triplets_NK3 = _capped_triple(key_NK, size_N1, max_length)
     else:
@@ -140,21 +156,16 @@ def _draw_keys(key_N: Tensor, num_draws: int) -> Tensor:
     return fold(key_N[:, None], torch.arange(num_draws, device=key_N.device)[None, :])
 
 
-def _sorted_pair(key: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
-    """Two distinct integers in [0, bound), in order, all pairs equally likely."""
-    first = draw_below(fold(key, 0), bound)
-    second = draw_below(fold(key, 1), bound - 1)
-    second = second + (second >= first).long()  # skip the value already taken
-    return torch.minimum(first, second), torch.maximum(first, second)
-
-
-def _sorted_triple(key: Tensor, bound: Tensor) -> Tensor:
-    """Three distinct integers in [0, bound), in order, all triples equally likely."""
-    low, high = _sorted_pair(key, bound)
-    third = draw_below(fold(key, 2), bound - 2)
-    third = third + (third >= low).long()
-    third = third + (third >= high).long()
-    return torch.stack([low, high, third], dim=-1).sort(dim=-1).values
+def _distinct(key_NK: Tensor, bound_N1: Tensor, number: int) -> Tensor:
+    """(N, K, number) distinct integers in [0, bound), in order, all sets equally likely."""
+    place = torch.arange(number, device=key_NK.device)
+    drawn = draw_below(fold(key_NK[..., None], place), bound_N1[..., None] - place)
+    chosen, *others = drawn.split(1, dim=-1)
+    for other in others:
+        for taken in chosen.unbind(-1):  # skip the values already taken, in their order
+            other = other + (other >= taken[..., None])
+        chosen = torch.cat([chosen, other], dim=-1).sort(dim=-1).values
+    return chosen
 
 
 def _capped_triple(key_NK: Tensor, size_N1: Tensor, max_length: int) -> Tensor:

@@ -6,12 +6,15 @@ Shape letters: B rows, T tokens, N documents.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semtube.objectives.random_keys import document_keys
+from semtube.objectives.sampling import ContentRanks
 
 #: Key of a batch under which each token's role (B, T) may be given; the model never sees it.
 ROLES_KEY = "token_roles"
@@ -33,10 +36,8 @@ CONTENT_ROLES: dict[str, tuple[int, ...]] = {
 
 def content_from_roles(roles_BT: Tensor, content: str) -> Tensor:
     """Mask (B, T) of the tokens whose role belongs to `content`."""
-    mask_BT = torch.zeros_like(roles_BT, dtype=torch.bool)
-    for role in CONTENT_ROLES[content]:
-        mask_BT |= roles_BT == role
-    return mask_BT
+    masks = [roles_BT == role for role in CONTENT_ROLES[content]]
+    return reduce(torch.logical_or, masks)
 
 
 @dataclass(frozen=True)
@@ -137,18 +138,24 @@ class Trajectories:
 
     def moving(self, mask_BT: Tensor) -> Tensor:
         """(B, T) bool: those tokens of a mask that have an increment, a token before them."""
-        moves_BT = mask_BT.clone()
-        moves_BT[:, 0] = False
-        moves_BT[:, 1:] &= self.document_BT[:, 1:] == self.document_BT[:, :-1]
-        return moves_BT
+        return mask_BT & self._follows_BT
 
-    @property
+    def ranks(self, mask_BT: Tensor) -> ContentRanks:
+        """Where the j-th token of a mask stands in each document; padding is in no mask."""
+        return ContentRanks.of(mask_BT, self.document_BT, self.num_documents)
+
+    @cached_property
     def present_N(self) -> Tensor:
         """(N,) bool: documents that have a token; packed rows may leave some without."""
-        return self.sum_by_document((self.document_BT >= 0).long()) > 0
+        return self.sum_by_document(torch.ones_like(self.document_BT)) > 0
 
     def sum_by_document(self, value_BT: Tensor) -> Tensor:
         """(N,) sums of a value over each document's tokens; padding is left out."""
         slot = torch.where(self.document_BT >= 0, self.document_BT, self.num_documents).flatten()
         total = value_BT.new_zeros(self.num_documents + 1)
-        return total.index_add_(0, slot, value_BT.flatten())[: self.num_documents]
+        return total.index_add(0, slot, value_BT.flatten())[: self.num_documents]
+
+    @cached_property
+    def _follows_BT(self) -> Tensor:
+        """(B, T) bool: the token before is of the same document (or padding, too)."""
+        return F.pad(self.document_BT[:, 1:] == self.document_BT[:, :-1], (1, 0))

@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semtube.objectives.directions import LinearPredictor, turning_cost
-from semtube.objectives.objective import Encoder, Objective, needs, needs_positive, needs_whole
+from semtube.objectives.displacements import sum_of_increments
+from semtube.objectives.objective import (
+    Encoder,
+    Objective,
+    needs,
+    needs_positive,
+    needs_whole,
+    widened,
+)
 from semtube.objectives.random_keys import fold
-from semtube.objectives.sampling import ContentRanks, Law, draw_spans, draw_triplets
+from semtube.objectives.sampling import Law, draw_spans, draw_triplets
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Content, Trajectories
 
@@ -97,23 +106,15 @@ class SemanticTube(Objective):
         encoder: Encoder | None = None,
     ) -> LossTerm:
         """See `Objective`; differences are taken in float32 (float64 stays float64)."""
-        wide = torch.promote_types(hidden_BTD.dtype, torch.float32)
         key_N = fold(trajectories.key_N, key)
         displacements = self._triplets if self.form == "triplet" else self._spans
-        context_NKD, target_NKD, lengths_NK2, valid_N = displacements(
-            hidden_BTD, trajectories, key_N, wide
-        )
-        # Without a draw the ranks mean nothing, and may point into padding that is not finite.
-        context_NKD, target_NKD = (
-            torch.where(valid_N[:, None, None], states, 0) for states in (context_NKD, target_NKD)
-        )
+        context_NKD, target_NKD, lengths_NK2 = displacements(hidden_BTD, trajectories, key_N)
         if parts is not None:
             context_NKD = parts(context_NKD)
         cost_NK, defined_NK = turning_cost(context_NKD, target_NKD)
         if self.length_weight != "none":
             cost_NK = cost_NK * self._length_factor(lengths_NK2.to(cost_NK.dtype))
-        counted_NK = defined_NK & valid_N[:, None]
-        return LossTerm((cost_NK * counted_NK).sum(-1), counted_NK.sum(-1))
+        return LossTerm(cost_NK.sum(-1), defined_NK.sum(-1))
 
     def _length_factor(self, lengths_NK2: Tensor) -> Tensor:
         a_NK, b_NK = lengths_NK2.unbind(-1)
@@ -122,49 +123,43 @@ class SemanticTube(Objective):
         return 1 - (a_NK - b_NK).abs() / (a_NK + b_NK).clamp_min(1)
 
     def _triplets(
-        self, hidden_BTD: Tensor, trajectories: Trajectories, key_N: Tensor, wide: torch.dtype
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(N, K, D) h_r - h_s and h_t - h_r, their lengths, which documents have a triplet."""
-        ranks = ContentRanks.of(
-            trajectories.content_BT, trajectories.document_BT, trajectories.num_documents
-        )
+        self, hidden_BTD: Tensor, trajectories: Trajectories, key_N: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, K, D) h_r - h_s and h_t - h_r, and their lengths in tokens; 0 without a triplet."""
+        ranks = trajectories.ranks(trajectories.content_BT)
         triplets_NK3, valid_N = draw_triplets(
             ranks.size_N, key_N, self.draws, law=self.law, max_length=self.max_length
         )
-        flat_NK3 = ranks.flat_index(triplets_NK3.flatten(1)).view_as(triplets_NK3)
-        # Indexing the flat view saves the indices alone; gather would keep all states alive.
-        states_NK3D = hidden_BTD.flatten(0, 1)[flat_NK3].to(wide)
-        first, second = states_NK3D.diff(dim=2).unbind(2)
-        return first, second, triplets_NK3.diff(dim=-1), valid_N
+        # The states as a table of rows: its graph keeps the indices alone, gather's all states.
+        states_NK3D = F.embedding(ranks.flat_index(triplets_NK3), hidden_BTD.flatten(0, 1))
+        # Without a triplet the ranks mean nothing, and may point into padding that is not finite.
+        states_NK3D = widened(states_NK3D).masked_fill(~valid_N[:, None, None, None], 0)
+        s_NKD, r_NKD, t_NKD = states_NK3D.unbind(2)
+        return r_NKD - s_NKD, t_NKD - r_NKD, triplets_NK3.diff(dim=-1)
 
     def _spans(
-        self, hidden_BTD: Tensor, trajectories: Trajectories, key_N: Tensor, wide: torch.dtype
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(N, K, D) displacement over the rest and the span, their lengths, which documents."""
-        document_BT = trajectories.document_BT
+        self, hidden_BTD: Tensor, trajectories: Trajectories, key_N: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, K, D) displacements over the rest and the span, and their lengths in tokens."""
+        document_BT, num_documents = trajectories.document_BT, trajectories.num_documents
         # A token without a predecessor in its document has no increment, so it is in no span.
         moves_BT = trajectories.moving(trajectories.content_BT)
-        ranks = ContentRanks.of(moves_BT, document_BT, trajectories.num_documents)
-        spans_NK2, valid_N = draw_spans(
+        ranks = trajectories.ranks(moves_BT)
+        spans_NK2, _ = draw_spans(
             ranks.size_N, key_N, self.draws, law=self.law, max_length=self.max_length
         )
-        increments = hidden_BTD.to(wide).diff(dim=1, prepend=hidden_BTD[:, :1].to(wide))
-        # Not a product with the mask: a non-finite state in the padding would spread.
-        moves = torch.where(moves_BT[..., None], increments, 0)
-        path = moves.cumsum(1).flatten(0, 1)
-        # path at rank j-1 is the summed displacement before rank j.
-        last_N = ranks.flat_index((ranks.size_N - 1).clamp_min(0)[:, None])[:, 0]
-        first_N = ranks.flat_index(torch.zeros_like(last_N)[:, None])[:, 0]
-        edges_NK2 = ranks.flat_index((spans_NK2 - 1).clamp_min(0).flatten(1)).view_as(spans_NK2)
-        origin_N1D = (path[first_N] - increments.flatten(0, 1)[first_N])[:, None]
-        reached_NK2D = torch.where(
-            (spans_NK2 > 0)[..., None], path[edges_NK2], origin_N1D[:, :, None]
+        segment_BT, inside_NKS = ranks.cut(spans_NK2, document_BT)
+        num_segments = inside_NKS.shape[-1]
+        num_slots = num_documents * num_segments
+        slot_BT = torch.where(moves_BT, document_BT * num_segments + segment_BT, num_slots)
+        increments = sum_of_increments(hidden_BTD, slot_BT, num_slots)
+        increments_NSD = increments.unflatten(0, (num_documents, num_segments))
+        span_NKD, rest_NKD = (
+            mask_NKS.to(increments.dtype) @ increments_NSD for mask_NKS in (inside_NKS, ~inside_NKS)
         )
-        span_NKD = reached_NK2D[:, :, 1] - reached_NK2D[:, :, 0]
-        total_N1D = path[last_N][:, None] - origin_N1D
         span_NK = spans_NK2.diff(dim=-1)[..., 0]
         lengths_NK2 = torch.stack([ranks.size_N[:, None] - span_NK, span_NK], dim=-1)
-        return total_N1D - span_NKD, span_NKD, lengths_NK2, valid_N
+        return rest_NKD, span_NKD, lengths_NK2
 
 
 def check_predictor(predictor: str, rate: float, layers: tuple[int, ...]) -> None:

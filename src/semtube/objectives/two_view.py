@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from semtube.objectives.directions import LinearPredictor, turning_cost
+from semtube.objectives.displacements import sum_of_increments, sum_of_states
 from semtube.objectives.objective import Encoder, Objective, needs
 from semtube.objectives.random_keys import draw_below, fold
-from semtube.objectives.sampling import ContentRanks
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Trajectories
 from semtube.objectives.tube import check_predictor
@@ -72,60 +72,28 @@ class TwoView(Objective):
         encoder: Encoder | None = None,
     ) -> LossTerm:
         """See `Objective`; `key` is read by `branch` alone."""
-        vector = view_mean if self.form == "mean" else view_displacement
-        prompt_BT = trajectories.prompt_BT
+        prompt_BT, answer_BT = trajectories.prompt_BT, trajectories.answer_BT
+        total = sum_of_states  # which has the direction of the mean
+        if self.form != "mean":
+            total = sum_of_increments
+            prompt_BT, answer_BT = trajectories.moving(prompt_BT), trajectories.moving(answer_BT)
         if self.form == "branch":
             prompt_BT = _random_beginning(prompt_BT, trajectories, key)
-        prompt_ND, has_prompt_N = vector(hidden_BTD, prompt_BT, trajectories)
-        answer_ND, has_answer_N = vector(hidden_BTD, trajectories.answer_BT, trajectories)
+        document_BT, num_documents = trajectories.document_BT, trajectories.num_documents
+        slot_BT = torch.where(answer_BT, document_BT + num_documents, 2 * num_documents)
+        slot_BT = torch.where(prompt_BT, document_BT, slot_BT)
+        vectors_SD = total(hidden_BTD, slot_BT, 2 * num_documents)
+        prompt_ND, answer_ND = vectors_SD.unflatten(0, (2, num_documents))
         if parts is not None:
             prompt_ND = parts(prompt_ND)
+        # A view of no tokens is a vector without a direction.
         cost_N, defined_N = turning_cost(prompt_ND, answer_ND)
-        counted_N = defined_N & has_prompt_N & has_answer_N
-        return LossTerm(torch.where(counted_N, cost_N, 0), counted_N.long())
+        return LossTerm(cost_N, defined_N.long())
 
 
 def _random_beginning(view_BT: Tensor, trajectories: Trajectories, key: int) -> Tensor:
     """(B, T) bool: the view's tokens up to one that is drawn uniformly from them."""
-    view_BT = trajectories.moving(view_BT)
-    ranks = ContentRanks.of(view_BT, trajectories.document_BT, trajectories.num_documents)
+    ranks = trajectories.ranks(view_BT)
     stop_N = 1 + draw_below(fold(trajectories.key_N, key), ranks.size_N)
     span_N2 = torch.stack([torch.zeros_like(stop_N), stop_N], dim=-1)
     return view_BT & ranks.between(span_N2, trajectories.document_BT)
-
-
-def view_mean(
-    hidden_BTD: Tensor, view_BT: Tensor, trajectories: Trajectories
-) -> tuple[Tensor, Tensor]:
-    """(N, D) mean state of the view's tokens, and which documents have any."""
-    count_N = trajectories.sum_by_document(view_BT.long())
-    total_ND = _sum_states(hidden_BTD, view_BT.long(), trajectories)
-    return total_ND / count_N.clamp_min(1)[:, None], count_N > 0
-
-
-def view_displacement(
-    hidden_BTD: Tensor, view_BT: Tensor, trajectories: Trajectories
-) -> tuple[Tensor, Tensor]:
-    """(N, D) sum of the increments of the view's tokens, and which documents have any.
-
-    Increments of neighbours cancel but for the ends: each state counts +1 where it ends a stretch
-    of the view and -1 where the stretch begins right behind it.
-    """
-    moves_BT = trajectories.moving(view_BT)
-    sign_BT = moves_BT.long()
-    sign_BT[:, :-1] -= moves_BT[:, 1:].long()
-    total_ND = _sum_states(hidden_BTD, sign_BT, trajectories)
-    return total_ND, trajectories.sum_by_document(moves_BT.long()) > 0
-
-
-def _sum_states(hidden_BTD: Tensor, factor_BT: Tensor, trajectories: Trajectories) -> Tensor:
-    """(N, D) sums of factor times state over each document, at least in float32."""
-    wide = torch.promote_types(hidden_BTD.dtype, torch.float32)
-    # Not a product with zeros: a non-finite state in the padding would spread.
-    chosen_BTD = torch.where(factor_BT[..., None] != 0, hidden_BTD.to(wide), 0)
-    terms = (chosen_BTD * factor_BT[..., None]).flatten(0, 1)
-    total_ND = terms.new_zeros(trajectories.num_documents + 1, terms.shape[-1])
-    slot = torch.where(
-        trajectories.document_BT >= 0, trajectories.document_BT, trajectories.num_documents
-    )
-    return total_ND.index_add(0, slot.flatten(), terms)[:-1]
