@@ -54,11 +54,17 @@ def rows():
     return made
 
 
-def drawn(name, rows, folder):
-    draw_network_figure(name, rows, folder / "figure")
-    assert (folder / "figure.png").read_bytes()[:4] == b"\x89PNG"
-    with (folder / "figure.csv").open() as file:
-        return list(csv.DictReader(file))
+@pytest.fixture(scope="module")
+def drawn(rows, tmp_path_factory):
+    """Every figure, drawn once: its name -> the lines of its CSV."""
+    points = {}
+    for name in NETWORK_FIGURES:
+        stem = tmp_path_factory.mktemp("figures") / "figure"
+        draw_network_figure(name, rows, stem)
+        assert stem.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+        with stem.with_suffix(".csv").open() as file:
+            points[name] = list(csv.DictReader(file))
+    return points
 
 
 def of(points, **wanted):
@@ -66,13 +72,13 @@ def of(points, **wanted):
 
 
 @pytest.mark.parametrize("name", NETWORK_FIGURES)
-def test_every_figure_is_drawn_with_the_papers_numbers_beside_ours(name, rows, tmp_path):
-    points = drawn(name, rows, tmp_path)
+def test_every_figure_is_drawn_with_the_papers_numbers_beside_ours(name, drawn):
+    points = drawn[name]
     assert {p["source"] for p in points} == {"ours", "paper"}
 
 
-def test_figure_12_has_means_and_extremes_over_seeds_against_p_over_vm3(rows, tmp_path):
-    points = drawn("12", rows, tmp_path)
+def test_figure_12_has_means_and_extremes_over_seeds_against_p_over_vm3(drawn):
+    points = drawn["12"]
     ours = of(points, source="ours", panel="Root, MLP probe", series="L = 4")
     assert [float(p["x"]) for p in ours] == [0.5, 2, 4]
     for p in ours:
@@ -82,8 +88,8 @@ def test_figure_12_has_means_and_extremes_over_seeds_against_p_over_vm3(rows, tm
     assert float(paper[0]["x"]) == pytest.approx(4451 / 8192, rel=1e-4)
 
 
-def test_figure_9_has_an_arm_a_curve_and_leaves_the_token_control_out(rows, tmp_path):
-    points = drawn("9", rows, tmp_path)
+def test_figure_9_has_an_arm_a_curve_and_leaves_the_token_control_out(drawn, rows, tmp_path):
+    points = drawn["9"]
     ours = of(points, source="ours", panel="Root, linear probe")
     assert len({p["series"] for p in ours}) == 5
     assert all(float(p["y"]) == pytest.approx(0.75) for p in ours)
@@ -94,30 +100,30 @@ def test_figure_9_has_an_arm_a_curve_and_leaves_the_token_control_out(rows, tmp_
         draw_network_figure("9", control, tmp_path / "none")
 
 
-def test_figure_10_is_of_the_deepest_run_with_most_strings(rows, tmp_path):
-    points = drawn("10", rows, tmp_path)
-    ours = of(points, source="ours", panel="Found levels")
-    assert {p["series"] for p in ours} == {"level 1", "level 2", "level 3"}
-    assert [float(p["y"]) for p in of(ours, series="level 3")] == pytest.approx([0.1, 0.2, 0.3])
-    losses = of(points, panel="Predicted levels")
-    assert {p["series"] for p in losses} == {"level 0", "level 1", "level 2"}
+def test_figure_10_is_of_the_deepest_run_with_most_strings(drawn):
+    points = drawn["10"]
+    ours = of(points, source="ours", panel="Level l, found by module l")
+    assert {p["series"] for p in ours} == {"module 1", "module 2", "module 3"}
+    assert [float(p["y"]) for p in of(ours, series="module 3")] == pytest.approx([0.1, 0.2, 0.3])
+    losses = of(points, panel="Level l - 1, predicted by module l")
+    assert {p["series"] for p in losses} == {"module 1", "module 2", "module 3"}
 
 
-def test_online_figures_follow_the_strings_seen(rows, tmp_path):
-    points = drawn("4", rows, tmp_path)
+def test_online_figures_follow_the_strings_seen(drawn):
+    points = drawn["4"]
     ours = of(points, source="ours", series="m = 4")
     assert [float(p["x"]) for p in ours] == [100 * 128 / 512, 3000 * 128 / 512]
     assert [float(p["y"]) for p in ours] == [0.3, 0.6]
     assert {float(p["y"]) for p in of(points, series="untrained encoder")} == {0.2}
     paper = of(points, source="paper", series="m = 7")[0]
     assert float(paper["x"]) == pytest.approx(6e7 / (16 * 343), rel=1e-4)
-    scores = of(drawn("5", rows, tmp_path), source="ours", series="level 2")
+    scores = of(drawn["5"], source="ours", series="level 2")
     assert [float(p["y"]) for p in scores] == pytest.approx([0.17, 0.32])
     assert 2.4e4 < PAPER_ONLINE_END < 7.8e4
 
 
-def test_figure_14_has_every_objective_and_the_untrained_encoder(rows, tmp_path):
-    ours = of(drawn("14", rows, tmp_path), source="ours", panel="Root, MLP probe")
+def test_figure_14_has_every_objective_and_the_untrained_encoder(drawn):
+    ours = of(drawn["14"], source="ours", panel="Root, MLP probe")
     values = {p["series"]: float(p["y"]) for p in ours}
     assert values == {
         "data2vec": 0.6, "data2vec, stacked": 0.6, "masked token": 0.6, "next token": 0.6,

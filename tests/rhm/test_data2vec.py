@@ -168,6 +168,8 @@ def test_the_stack_learns_two_levels_that_share_no_gradient():
     assert all(x.grad is not None for x in model.upper.student.parameters())
     assert len(model.layers(TOKENS)) == 4
     below = model.lower.targets(TOKENS)
+    assert not model.upper.targets(below.requires_grad_()).requires_grad
+    below = below.detach()
     torch.testing.assert_close(model.features(TOKENS), model.upper.features(below))
     torch.testing.assert_close(model.targets(TOKENS), model.upper.targets(below))
 

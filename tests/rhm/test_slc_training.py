@@ -190,11 +190,13 @@ def test_it_learns_the_latents_and_the_root_without_labels(tmp_path):
 @pytest.mark.slow
 def test_without_teacher_it_learns_unless_codes_are_moved_to_be_predictable(tmp_path):
     """The paper's arm (c) collapses; here only the arm does whose targets take gradients."""
-    learned = [run_slc(replace(LEARNABLE, arm=arm), tmp_path / arm) for arm in ARMS]
-    for arm, result in zip(ARMS, learned, strict=True):
+    for arm in ARMS:
+        lines = []
+        result = run_slc(replace(LEARNABLE, arm=arm), tmp_path / arm, lines.append)
         assert result["collapsed"] == (arm == "local_live"), arm
         if arm == "local_live":
             assert result["root_accuracy"]["mlp"] < 0.3
-            assert max(result["validation"]["prediction_loss_nats"][1:]) < 0.2
+            # What is to be predicted has become easy, and says nothing.
+            assert lines[-1]["prediction_loss_nats"][1] < 0.2
         else:
             assert result["test"]["accuracy"][-1] > 0.8, arm

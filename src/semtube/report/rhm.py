@@ -40,7 +40,7 @@ def draw_figure_3(ilc: Rows, slc: Rows, stem: Path) -> None:
         notes.append(f"{name}: {size_note(rows)} {_paper_note(sizes)}")
     write_panels(
         panels,
-        title="Learning from one's own latents: curves fall together in P / (v m^3)",
+        title="Learning from one's own latents, in the scaling P / (v m^3)",
         notes=[
             *notes,
             "Lines: means over grammars. Triangles and dashes: read off the paper's figure.",
@@ -66,7 +66,7 @@ def draw_figure_11(ilc: Rows, slc: Rows, stem: Path) -> None:
         notes.append(f"{name}: {size_note(rows)} {_paper_note(sizes)} {_spread_note(rows)}")
     write_panels(
         panels,
-        title="The same curves in the scaling of tokens fall apart",
+        title="The same curves in the scaling of tokens",
         notes=[
             *notes,
             "Lines: means over grammars. Triangles and dashes: read off the paper's figure.",
@@ -88,7 +88,7 @@ def draw_ilc(rows: Rows, measured: Sequence[Thresholds], stem: Path) -> None:
     )  # fmt: skip
     write_panels(
         [panel],
-        title="What is predicted decides how many strings are needed",
+        title="Accuracy by what is predicted",
         notes=[
             f"Iterative Latent Clustering, {size_note(rows)} Lines: median over grammars; bars: "
             "lowest to highest grammar. Upright dashes: thresholds in theory, constant 1."

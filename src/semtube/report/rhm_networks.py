@@ -88,25 +88,32 @@ def _figure_10(rows: Rows, stem: Path) -> None:
     run = max(rows, key=lambda row: (row["depth"], row["num_strings"], -row["seed"]))
     accuracy, loss = (
         [
-            Point(f"level {level}", "ours", line["epoch"], value)
+            Point(f"module {module}", "ours", line["epoch"], value)
             for line in run["metrics"]
-            for level, value in enumerate(line[name], start=first)
+            for module, value in enumerate(line[name], start=1)
         ]
-        for name, first in (("accuracy", 1), ("prediction_loss_nats", 0))
+        for name in ("accuracy", "prediction_loss_nats")
     )
     accuracy += [
-        Point(f"level {level}", "paper", epoch, 0.5) for level, epoch in LAYER_CROSSINGS.items()
+        Point(f"module {module}", "paper", epoch, 0.5) for module, epoch in LAYER_CROSSINGS.items()
     ]
     panels = [
-        Panel("Found levels", "epoch", "accuracy", accuracy, log_x=False, y_domain=(0, 1)),
-        Panel("Predicted levels", "epoch", "nats a token", loss, log_x=False),
+        Panel(
+            "Level l, found by module l",
+            "epoch",
+            "accuracy",
+            accuracy,
+            log_x=False,
+            y_domain=(0, 1),
+        ),
+        Panel("Level l - 1, predicted by module l", "epoch", "nats a token", loss, log_x=False),
     ]
     notes = [
         f"One run: v = {run['num_features']}, s = {run['branching']}, m = {run['num_synonyms']}, "
         f"L = {run['depth']}, P = {run['num_strings']:,}, seed {run['seed']}; validation strings.",
         PAPER_NOTE + " Each is where a level crosses 50 % (L = 7, P = 9,797).",
     ]
-    write_panels(panels, title="Levels are learned one after the other", notes=notes, stem=stem)
+    write_panels(panels, title="Every level, epoch by epoch", notes=notes, stem=stem)
 
 
 def _figure_12(rows: Rows, stem: Path) -> None:
@@ -125,7 +132,12 @@ def _figure_12(rows: Rows, stem: Path) -> None:
                 for strings, accuracy in curve.items()
             ]
         panels.append(Panel(title, OVER_VM3, "accuracy", points, y_domain=(0, 1)))
-    write_panels(panels, title="Depth costs no strings", notes=_slc_notes(rows), stem=stem)
+    write_panels(
+        panels,
+        title="What the highest codes know of the root, by depth",
+        notes=_slc_notes(rows),
+        stem=stem,
+    )
 
 
 def _is_plain(row: Mapping[str, Any]) -> bool:

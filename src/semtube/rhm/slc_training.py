@@ -270,7 +270,8 @@ class SLCTraining:
         Returns:
             best_epoch; validation, that epoch's line of metrics; test, see `scores`; root_accuracy
             of a linear and an MLP probe on test strings (chance 1/v); collapsed, whether at the
-            last epoch some level has fewer than two codes in use.
+            last epoch some level has fewer than two codes in use, because it fell together or
+            because it never began to learn.
         """
         last = self.metrics[-1]
         self.student.load_state_dict(self.best_state)
