@@ -30,8 +30,12 @@ def test_pattern() -> None:
     assert [verdict["pattern_match"] for verdict in verdicts] == [True, True, False, False]
     assert one.judge([answer("3 cats", stopped=False)])[0]["pattern_match"] is False
     own = Pattern()
+    with pytest.raises(UserError, match=r"'pattern' of the row is '\[': no regular expression"):
+        own.judge([answer("aab", pattern="[")])
     assert own.judge([answer("aab", pattern="a+b")])[0]["pattern_match"] is True
-    with pytest.raises(UserError, match=r"'pattern' of a row is None: a regular expression"):
+    with pytest.raises(
+        UserError, match=r"the row has no 'pattern' and task_options.pattern is unset"
+    ):
         own.judge([answer("aab")])
     with pytest.raises(UserError, match=r"task_options.pattern is '\(': no regular expression"):
         Pattern("(")
@@ -48,7 +52,9 @@ def test_a_pattern_that_explodes_is_wrong_and_counted() -> None:
 
 
 def test_rows_without_pattern_or_choices_are_found_beforehand() -> None:
-    with pytest.raises(UserError, match="'pattern' of a row is None"):
+    with pytest.raises(
+        UserError, match="the row has no 'pattern' and task_options.pattern is unset"
+    ):
         Pattern().check("gold", {})
     Pattern().check("gold", {"pattern": "a"})
     with pytest.raises(UserError, match="choices are None"):
