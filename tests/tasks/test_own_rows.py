@@ -53,7 +53,7 @@ def test_a_pattern_that_explodes_is_wrong_and_counted() -> None:
 
 def test_rows_without_pattern_or_choices_are_found_beforehand() -> None:
     with pytest.raises(
-        UserError, match="the row has no 'pattern' and task_options.pattern is unset"
+        UserError, match=r"the row has no 'pattern' and task_options.pattern is unset"
     ):
         Pattern().check("gold", {})
     Pattern().check("gold", {"pattern": "a"})
