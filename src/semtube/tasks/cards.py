@@ -43,7 +43,7 @@ NL_RX_SYNTH = Card(
         "89 of 8,000 train rows repeat an earlier one",
         "9 of 2,000 test rows repeat an earlier one",
         "2,000 test rows: 39 stand in train too; 39 share a question and 111 an answer with it",
-        f"2,000 test rows: 591 are nearly the same as one in train{_NEAR}",
+        f"2,000 test rows: 591 with a near-duplicate in train{_NEAR}",
         "25 test answers end in .*.* (102 in train), 885 others in .* (3,566): rates by "
         "ending have wide intervals",
     ),
@@ -75,7 +75,7 @@ NL_RX_TURK = Card(
         "1 of 8,000 train rows repeat an earlier one",
         "2,000 test rows: 0 stand in train too; 68 share a question and 111 an answer with it",
         "68 test questions stand in train with another regex: who remembers train is wrong there",
-        f"2,000 test rows: 40 are nearly the same as one in train{_NEAR}",
+        f"2,000 test rows: 40 with a near-duplicate in train{_NEAR}",
     ),
 )
 
@@ -104,7 +104,7 @@ GSM8K = Card(
     splits={"train": 7473, "test": 1319},
     leaks=(
         "1,319 test rows: 0 stand in train too; 0 share a question and 0 an answer with it",
-        f"1,319 test rows: 0 are nearly the same as one in train{_NEAR}",
+        f"1,319 test rows: 0 with a near-duplicate in train{_NEAR}",
     ),
 )
 
@@ -141,9 +141,9 @@ NQ_OPEN = Card(
     leaks=(
         "731 train and 729 test answers are several right ones joined by '; '",
         "1,769 test rows: 0 stand in train too; 0 share a question and 264 an answer with it",
-        f"1,769 test rows: 3 are nearly the same as one in train{_NEAR}",
+        f"1,769 test rows: 3 with a near-duplicate in train{_NEAR}",
         "3,610 dev rows: 0 stand in train too; 0 share a question and 520 an answer with it",
-        f"3,610 dev rows: 9 are nearly the same as one in train{_NEAR}",
+        f"3,610 dev rows: 9 with a near-duplicate in train{_NEAR}",
         "test is that of EfficientQA, most published figures are on dev",
     ),
 )
@@ -178,6 +178,6 @@ HELLASWAG = Card(
         "9 rows that share a context with a test row, with other endings, are in neither split",
         "2,000 test rows: 0 stand in train too; 0 share a question and 2,000 an answer with it",
         "answers are letters, so all rows share them",
-        f"2,000 test rows: 0 are nearly the same as one in train{_NEAR}",
+        f"2,000 test rows: 0 with a near-duplicate in train{_NEAR}",
     ),
 )
