@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import os
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ def main() -> None:
         num_workers=options.workers, on_cell=tell,
     )  # fmt: skip
     environment = describe_environment()
-    environment.pop("commit")
+    environment.pop("commit")  # every cell has that of its own run
+    environment["versions"] |= {name: version(name) for name in ("scipy", "torchjd")}
     write_json(options.output, {"environment": environment, "size": size, "cells": rounded(rows)})
     print(slc_table(rows))
     print(encoder_table(rows))
