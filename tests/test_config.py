@@ -160,6 +160,7 @@ CHANGES_NONE = {
     "checkpoint_every": 7,
     "report_to": ["trackio"],
     "trust_remote_code": True,
+    "decode_test": False,
 }
 
 

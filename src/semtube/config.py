@@ -15,7 +15,7 @@ PRESET_NAMES = ("tiny-0.3m", "tiny-2m", "tiny-10m")
 #: the places is told by the data's fingerprints.
 CHANGES_NO_NUMBER = (
     "data", "data_folder", "validation", "test", "output", "log_every", "checkpoint_every",
-    "report_to", "micro_batch_size", "threads", "trust_remote_code",
+    "report_to", "micro_batch_size", "threads", "trust_remote_code", "decode_test",
 )  # fmt: skip
 #: Prompt and answer tokens of the rows that are decoded together.
 BATCH_TOKENS = 16_384
@@ -69,6 +69,8 @@ class RunConfig:
         validation: JSONL file (or split) whose loss is measured during training.
         validation_rows: Rows taken out of the training rows instead, the same for every seed.
         test: JSONL file (or split) decoded and scored once, after training.
+        decode_test: Whether to decode the test rows after training. Off, they are only kept apart
+            from the training rows, as a study does until its settings are chosen.
         max_new_tokens: No test answer is longer; unset for twice the longest right answer.
         drop_overlap: Leave out training rows that stand in validation or test: the whole `row`, its
             `question`, its `answer`, or one `near` to it.
@@ -116,6 +118,7 @@ class RunConfig:
     validation: str | None = None
     validation_rows: int = 0
     test: str | None = None
+    decode_test: bool = True
     max_new_tokens: int | None = None
     drop_overlap: Literal["row", "question", "answer", "near"] | None = None
     fraction: float = 1.0

@@ -23,6 +23,7 @@ class RunFolder:
     examples.jsonl    one line per test row: prediction and scores
     result.json       written last: the run is done
     failure.json      why a run stopped, if it failed
+    readings/         splits decoded later, by a study: metrics.json (last) and examples.jsonl
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -36,6 +37,7 @@ class RunFolder:
         self.examples = self.path / "examples.jsonl"
         self.result = self.path / "result.json"
         self.failure = self.path / "failure.json"
+        self.readings = self.path / "readings"
 
     @property
     def is_done(self) -> bool:

@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "Train one model, with an auxiliary objective or without.",
     "evaluate": "Decode test rows with a trained model and score them.",
     "compare": "Compare two runs, test row by test row.",
+    "study": "Do every run that a study file asks for; stop and go on at will.",
     "objectives": "List the objectives, or describe one with its options.",
     "rhm": "The theory lab: learn a grammar from own latents and from tokens.",
     "data": "List, fetch and verify the tasks' data; generate, check or show rows.",

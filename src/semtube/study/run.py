@@ -197,7 +197,7 @@ def _train_and_test(
     training_seconds = time.monotonic() - started
     save_model(prepared.loaded, prepared.renderer.stop_ids, folder)
     metrics = {}
-    if "test" in tokens:
+    if "test" in tokens and config.decode_test:
         listener.on_decode_start(len(tokens["test"].rows))
         records, metrics = evaluate_rows(
             prepared.loaded,

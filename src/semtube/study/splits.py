@@ -79,8 +79,30 @@ def check_rows(scorer: Scorer, examples: Sequence[Example]) -> None:
             raise UserError(f"{example.source}: {error}") from None
 
 
-def read_splits(config: RunConfig) -> RunData:
-    """The splits of a run; the training rows of its fraction are nested in those of larger ones.
+@dataclass(frozen=True)
+class Pool:
+    """The rows of all runs that differ in fraction and seed only."""
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    scorer: Scorer
+    num_dropped: int
+
+    def chosen(self, fraction: float, seed: int) -> list[Example]:
+        """Training rows of a fraction, nested in those of larger ones."""
+        return nested_fraction(self.train, fraction, seed)
+
+    def fingerprints(self, chosen: list[Example]) -> dict[str, str]:
+        """Of the chosen rows, validation, test, and what else the task judges by."""
+        parts = {"train": chosen, "validation": self.validation, "test": self.test}
+        prints = {name: fingerprint(part) for name, part in parts.items() if part}
+        of_task = self.scorer.fingerprint()
+        return prints | ({"task": of_task} if of_task else {})
+
+
+def read_pool(config: RunConfig) -> Pool:
+    """The rows that a run's fraction is taken from, and those it is judged on.
 
     Raises:
         UserError: bad data or settings.
@@ -100,8 +122,18 @@ def read_splits(config: RunConfig) -> RunData:
     num_dropped = 0
     if config.drop_overlap is not None:
         train, num_dropped = drop_overlapping(train, validation + test, config.drop_overlap)
-    chosen = nested_fraction(train, config.fraction, config.seed)
-    parts = {"train": chosen, "validation": validation, "test": test}
+    return Pool(train, validation, test, scorer, num_dropped)
+
+
+def read_splits(config: RunConfig) -> RunData:
+    """The splits of a run, with what they share.
+
+    Raises:
+        UserError: bad data or settings.
+    """
+    pool = read_pool(config)
+    chosen = pool.chosen(config.fraction, config.seed)
+    parts = {"train": chosen, "validation": pool.validation, "test": pool.test}
     present = [(name, part) for name, part in parts.items() if part]
     pairs = [
         (name, part, other, others)
@@ -109,16 +141,15 @@ def read_splits(config: RunConfig) -> RunData:
         for other, others in present[:place]
     ]
     return RunData(
-        train,
+        pool.train,
         chosen,
-        validation,
-        test,
-        scorer,
-        num_dropped,
+        pool.validation,
+        pool.test,
+        pool.scorer,
+        pool.num_dropped,
         overlaps=[overlap(*pair) for pair in pairs],
         near=[count_near(*pair) for pair in pairs],
-        fingerprints={name: fingerprint(part) for name, part in present}
-        | ({"task": of_task} if (of_task := scorer.fingerprint()) else {}),
+        fingerprints=pool.fingerprints(chosen),
     )
 
 

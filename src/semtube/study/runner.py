@@ -1,0 +1,196 @@
+"""Do a study: tune, choose, run the final runs, decode; stop anywhere and go on."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from semtube.errors import UserError
+from semtube.run_folder import write_json
+from semtube.study.choosing import choose
+from semtube.study.design import Study
+from semtube.study.generated import write_generated
+from semtube.study.job import Job, Outcome, plain_config
+from semtube.study.plan import Identities, PlannedRun, final_runs, tuning_runs
+from semtube.study.store import FORMAT, Store, check_format
+
+#: What was fixed before the first run; a later change is kept beside it, for the report.
+FIXED_FIRST = ("question", "hypothesis", "primary", "baseline", "deciding", "margin")
+#: Of generated rows the share that is kept for testing.
+TEST_FRACTION = 0.1
+
+
+class Workers(Protocol):
+    """What does jobs: LocalWorkers or RayWorkers."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome] | None]:
+        """Each job with its outcome as it ends; None at every look in between."""
+        ...
+
+    def stop(self) -> None:
+        """End them."""
+        ...
+
+
+@dataclass
+class StudyListener:
+    """Where a study reports what a person wants to see; every hook may be left out."""
+
+    say: Callable[[str], None] = lambda sentence: None
+    on_phase: Callable[[str, Sequence[PlannedRun], Store], None] = lambda *_: None
+    on_end: Callable[[PlannedRun, Outcome], None] = lambda *_: None
+    on_tick: Callable[[], None] = lambda: None
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The study was ended by a signal."""
+
+
+class StudyFolder:
+    """A study on disk.
+
+    study.json   question, arms, axes: the study as it was asked for
+    plan.json    its runs, tuning and final
+    chosen.json  the settings chosen on validation rows, with all trials
+    data/        generated rows, where the study asks for them
+    runs/        the store, unless several studies share one
+    """
+
+    def __init__(self, path: Path, runs: Path | None = None) -> None:
+        self.path = path
+        self.study = path / "study.json"
+        self.plan = path / "plan.json"
+        self.chosen = path / "chosen.json"
+        self.data = path / "data"
+        self.store = Store(runs or path / "runs")
+
+    def begin(self, study: Study) -> Study:
+        """Store what is asked for, and give the study with its generated rows, if any.
+
+        Raises:
+            UserError: the folder holds something else or cannot be written.
+        """
+        values: dict[str, Any] = {
+            **study.to_dict(),
+            "format": FORMAT,
+            "runs": os.path.relpath(self.store.path, self.path),
+            "changed": [],
+        }
+        if self.study.is_file():
+            before = check_format(self.study)
+            values["changed"] = before.get("changed", [])
+            if any(before.get(name) != values[name] for name in FIXED_FIRST):
+                values["changed"].append({name: before.get(name) for name in FIXED_FIRST})
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise UserError(f"output {str(self.path)!r} holds other files: choose another")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.study, values)
+        except OSError as error:
+            raise UserError(
+                f"output {str(self.path)!r} cannot be written ({error.strerror})"
+            ) from error
+        self.store.open()
+        return self.with_generated(study, write=True)
+
+    def with_generated(self, study: Study, *, write: bool) -> Study:
+        """The study with the paths of its generated rows, which are written where they are not."""
+        if study.generated is None:
+            return study
+        if write and not self.data.is_dir():
+            write_generated(
+                self.data,
+                num_pairs=study.generated,
+                validation_fraction=0.0,
+                test_fraction=TEST_FRACTION,
+                seed=0,
+            )
+        paths = {name: str(self.data / f"{name}.jsonl") for name in ("train", "test")}
+        rows = {"data": paths["train"], "test": paths["test"]}
+        return replace(study, base={**study.base, **rows}, generated=None)
+
+
+def run_study(
+    study: Study,
+    folder: StudyFolder,
+    workers: Workers,
+    *,
+    threads: int = 1,
+    retry: bool = False,
+    listener: StudyListener | None = None,
+) -> None:
+    """Do what is missing of a study.
+
+    Args:
+        threads: CPU threads of every run.
+        retry: whether runs that failed before are tried again.
+
+    Raises:
+        UserError: bad data, or a folder that cannot be used.
+        Stopped: ended by a signal; what was saved is there to go on from.
+    """
+    listener = listener or StudyListener()
+    study = folder.begin(study)
+    identities = Identities()
+    tuning = list(tuning_runs(study, identities))
+    choices: dict[str, Any] = {}
+
+    def do(phase: str, runs: Sequence[PlannedRun]) -> None:
+        try:
+            _do_phase(phase, runs, folder.store, workers, threads, retry, listener)
+        except KeyboardInterrupt:
+            raise Stopped from None
+
+    write_json(folder.plan, {"runs": [run.to_dict() for run in tuning]})
+    if tuning:
+        do("tuning", tuning)
+        choices = choose(study, tuning, folder.store)
+        write_json(folder.chosen, choices)
+        for arm in study.arms:
+            if arm not in choices:
+                listener.say(f"every tuning run of {arm!r} failed: it has no final runs")
+    final = list(final_runs(study, choices, identities))
+    write_json(folder.plan, {"runs": [run.to_dict() for run in [*tuning, *final]]})
+    do("final", final)
+
+
+def _do_phase(
+    phase: str,
+    runs: Sequence[PlannedRun],
+    store: Store,
+    workers: Workers,
+    threads: int,
+    retry: bool,
+    listener: StudyListener,
+) -> None:
+    listener.on_phase(phase, runs, store)
+    planned = {run.run: run for run in runs}
+    jobs = [
+        Job(run.run, plain_config(run.config), run.read, str(store.path.absolute()), threads, retry)
+        for run in planned.values()
+        if not all(store.is_read(run.run, split) for split in run.read)
+    ]
+    for attempt in itertools.count():
+        elsewhere = []
+        for event in workers.run(jobs):
+            if event is None:
+                listener.on_tick()
+                continue
+            job, outcome = event
+            if outcome.status == "interrupted":
+                raise Stopped
+            if outcome.status == "elsewhere":
+                elsewhere.append(job)
+            else:
+                listener.on_end(planned[job.run], outcome)
+        if not elsewhere:
+            return
+        if attempt == 0:
+            listener.say(f"{len(elsewhere)} runs are done by another runner: waiting for them")
+        jobs = elsewhere
+        time.sleep(1.0)
