@@ -116,6 +116,7 @@ class Study:
         _one_of("deciding arm", self.deciding["arm"], self.arms)
         if not self.margin > 0:
             raise UserError(f"margin is {self.margin}: it must be above 0")
+        self._check_options()
         self._check_axes()
         self._check_tuning()
         for arm, settings in self.arms.items():
@@ -130,6 +131,15 @@ class Study:
             for point in self.points():
                 for tried in self.combinations(arm):
                     self.config(arm, point, tried)
+
+    def _check_options(self) -> None:
+        known = RunConfig.__dataclass_fields__
+        grids = self.tuning.grids if self.tuning else {}
+        for option in itertools.chain(self.base, self.axes, *self.arms.values(), *grids.values()):
+            if option not in known:
+                near = difflib.get_close_matches(option, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "see semtube train --help"
+                raise UserError(f"a run has no option {option!r}: {hint}")
 
     def _check_axes(self) -> None:
         for option, values in self.axes.items():
@@ -214,16 +224,10 @@ class Study:
         """The run of an arm at a point of the axes with tuned settings.
 
         Raises:
-            UserError: an unknown option, or a value that it may not have.
+            UserError: a value that an option may not have.
         """
         settings = {"precision": "fp32", "output": "", "decode_test": False}
         settings |= {**REGIMES[self.regime], **self.base, **self.arms[arm], **tried, **point}
-        known = RunConfig.__dataclass_fields__
-        for option in settings:
-            if option not in known:
-                near = difflib.get_close_matches(option, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "see semtube train --help"
-                raise UserError(f"a run has no option {option!r}: {hint}")
         if settings["precision"] == "auto":
             raise UserError("precision is auto: a study states it, fp32 or bf16")
         config = RunConfig.from_dict(settings)

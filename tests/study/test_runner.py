@@ -1,0 +1,326 @@
+"""A small study from its first run to its last, killed, damaged, shared, and done again."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from small_study import STUDY, InThisProcess, changed
+
+from semtube.errors import UserError
+from semtube.run_folder import read_json, write_json
+from semtube.study.cost import estimate_costs
+from semtube.study.design import Study
+from semtube.study.job import Job, do_job, plain_config
+from semtube.study.plan import Identities, choice_at, final_runs, tuning_runs
+from semtube.study.runner import StudyFolder, StudyListener, run_study
+from semtube.study.store import Store
+
+
+def do_study(study: Study, path: Path, **options) -> tuple[StudyFolder, InThisProcess, list]:
+    folder, workers, ended = StudyFolder(path), InThisProcess(), []
+    listener = StudyListener(on_end=lambda run, outcome: ended.append((run, outcome)))
+    run_study(study, folder, workers, listener=listener, **options)
+    return folder, workers, ended
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> StudyFolder:
+    return do_study(STUDY, tmp_path_factory.mktemp("study") / "a")[0]
+
+
+def copy(done: StudyFolder, tmp_path: Path) -> Path:
+    import shutil
+
+    shutil.copytree(done.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def planned(done: StudyFolder) -> list[dict]:
+    return read_json(done.plan)["runs"]
+
+
+def test_every_run_is_planned_and_read_once(done: StudyFolder) -> None:
+    runs = planned(done)
+    assert [run["phase"] for run in runs] == ["tuning"] * 4 + ["final"] * 8
+    for run in runs:
+        for split in run["read"]:
+            assert done.store.is_read(run["run"], split)
+    for run in {run["run"] for run in runs if run["phase"] == "final"}:
+        reads = done.store.folder(run).readings / "test" / "reads.jsonl"
+        assert len(reads.read_text().splitlines()) == 1
+
+
+def test_a_trial_that_does_not_win_never_sees_the_test_rows(done: StudyFolder) -> None:
+    runs = planned(done)
+    final = {run["run"] for run in runs if run["phase"] == "final"}
+    losers = {run["run"] for run in runs} - final
+    assert len(losers) == 2  # the winners of the tuning are final runs of seed 1 too
+    for run in losers:
+        assert [p.name for p in done.store.folder(run).readings.iterdir()] == ["validation"]
+
+
+def test_arms_differ_in_nothing_but_their_objective_and_what_is_tuned(done: StudyFolder) -> None:
+    by_point: dict[str, list[dict]] = {}
+    for run in planned(done):
+        if run["phase"] == "final":
+            config = read_json(done.store.folder(run["run"]).config)
+            by_point.setdefault(str(run["point"]), []).append(config)
+    for ntp, tube in by_point.values():
+        differing = {name for name in ntp if ntp[name] != tube[name]}
+        assert differing <= {"output", "objective", "weight", "learning_rate"}
+        assert ntp["train_stop"]
+
+
+def test_the_best_on_validation_rows_is_chosen(done: StudyFolder) -> None:
+    for choices in read_json(done.chosen).values():
+        for choice in choices:
+            best = max(choice["trials"], key=lambda t: (t["score"], -t["loss"]))
+            assert choice["chosen"] == best["tried"]
+            for trial in choice["trials"]:
+                folder = done.store.folder(trial["run"])
+                metrics = read_json(folder.readings / "validation" / "metrics.json")
+                assert trial["score"] == metrics["exact_match"]["mean"]
+
+
+def test_what_is_done_is_never_done_again(done: StudyFolder) -> None:
+    _, workers, _ = do_study(STUDY, done.path)
+    assert workers.jobs == []
+
+
+def test_another_study_takes_the_runs_it_shares(done: StudyFolder, tmp_path: Path) -> None:
+    # Generated rows lie elsewhere, but they are the same rows.
+    folder, workers = StudyFolder(tmp_path / "b", done.store.path), InThisProcess()
+    run_study(changed(question="Another?"), folder, workers)
+    assert workers.jobs == []
+
+
+def test_the_ids_are_those_of_the_runs_themselves(done: StudyFolder) -> None:
+    for run in planned(done):
+        assert read_json(done.store.folder(run["run"]).identity)["id"] == run["run"]
+
+
+def test_a_changed_hypothesis_is_kept_beside_the_new_one(done: StudyFolder, tmp_path: Path) -> None:
+    path = copy(done, tmp_path)
+    do_study(changed(hypothesis="The tube."), path)
+    stored = read_json(path / "study.json")
+    assert stored["hypothesis"] == "The tube."
+    assert [old["hypothesis"] for old in stored["changed"]] == ["Neither."]
+
+
+@pytest.mark.parametrize("name", ["result.json", "config.json", "identity.json"])
+def test_damaged_files_are_named_set_aside_and_done_again(
+    done: StudyFolder, tmp_path: Path, name: str
+) -> None:
+    path = copy(done, tmp_path)
+    run = planned(done)[-1]["run"]
+    before = read_json(done.store.folder(run).readings / "test" / "metrics.json")
+    (path / "runs" / run / name).write_text('{"half": ')
+    if name != "result.json":
+        (path / "runs" / run / "readings" / "test" / "metrics.json").unlink()
+    _, workers, ended = do_study(STUDY, path)
+    assert [job.run for job in workers.jobs] == [run]
+    assert name in ended[0][1].notes[0]
+    assert (path / "runs" / f"{run}.damaged-1" / name).read_text() == '{"half": '
+    assert read_json(path / "runs" / run / "readings" / "test" / "metrics.json") == before
+
+
+def test_a_failed_run_stays_visible_and_is_tried_again_only_when_asked(tmp_path: Path) -> None:
+    study = changed(
+        axes={"seed": [1]},
+        deciding={"arm": "tube"},
+        tuning=None,
+        arms={"ntp": {"objective": "ntp"}, "tube": {"options": {"form": "round"}}},
+    )
+    _, _, ended = do_study(study, tmp_path / "s")
+    assert [outcome.status for _, outcome in ended] == ["done", "failed"]
+    run, outcome = ended[1]
+    assert "round" in outcome.error
+    stored = read_json(tmp_path / "s" / "runs" / run.run / "failure.json")
+    assert stored["error"] == outcome.error
+    store = Store(tmp_path / "s" / "runs")
+    assert store.failure(run.run) == outcome.error
+    began = (tmp_path / "s" / "runs" / run.run / "failure.json").stat().st_mtime_ns
+    do_study(study, tmp_path / "s")
+    assert (tmp_path / "s" / "runs" / run.run / "failure.json").stat().st_mtime_ns == began
+    do_study(study, tmp_path / "s", retry=True)
+    assert (tmp_path / "s" / "runs" / run.run / "failure.json").stat().st_mtime_ns > began
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(done: StudyFolder, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.open()
+    study = done.with_generated(STUDY, write=False)
+    run = next(tuning_runs(study, Identities()))
+    job = Job(run.run, plain_config(run.config), run.read, str(store.path))
+    with store.hold(run.run) as is_held:
+        assert is_held
+        assert do_job(job).status == "elsewhere"
+    assert not store.folder(run.run).path.exists()
+
+
+def test_a_store_of_a_newer_version_is_refused(done: StudyFolder, tmp_path: Path) -> None:
+    path = copy(done, tmp_path)
+    for name in ("study.json", "runs/store.json"):
+        values = read_json(path / name)
+        write_json(path / name, values | {"format": 99})
+        with pytest.raises(UserError, match="written by a newer semtube \\(format 99"):
+            do_study(STUDY, path)
+        write_json(path / name, values)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds other files"):
+        do_study(STUDY, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_points_between_take_the_choice_of_the_nearest() -> None:
+    choices = [
+        {"at": {"fraction": 1.0}, "chosen": {"weight": 1}},
+        {"at": {"fraction": 0.125}, "chosen": {"weight": 2}},
+    ]
+    assert choice_at(choices, {"fraction": 0.5, "seed": 3}) == {"weight": 1}
+    assert choice_at(choices, {"fraction": 0.25, "seed": 3}) == {"weight": 2}
+    assert choice_at([{"at": {}, "chosen": {"weight": 3}}], {"fraction": 0.5}) == {"weight": 3}
+
+
+def test_an_arm_whose_trials_all_failed_has_no_final_runs(done: StudyFolder) -> None:
+    study = done.with_generated(STUDY, write=False)
+    choices = {"ntp": read_json(done.chosen)["ntp"]}
+    assert {run.arm for run in final_runs(study, choices, Identities())} == {"ntp"}
+
+
+def test_the_plan_counts_every_run_once(done: StudyFolder, tmp_path: Path) -> None:
+    rows = estimate_costs(STUDY, done)
+    assert [(r.phase, r.arm, r.num_runs, r.num_done) for r in rows] == [
+        ("tuning", "ntp", 2, 2), ("tuning", "tube", 2, 2),
+        ("final", "ntp", 3, 3), ("final", "tube", 3, 3),
+    ]  # fmt: skip
+    assert all(row.num_steps == 0 and row.seconds_per_step > 0 for row in rows)
+    new = StudyFolder(tmp_path / "new")
+    study = done.with_generated(replace(STUDY, seconds_per_step=0.5), write=False)
+    rows = estimate_costs(study, new)
+    assert [(r.num_runs, r.num_done, r.num_steps) for r in rows] == [
+        (2, 0, 12), (2, 0, 12), (3, 0, 18), (3, 0, 18),
+    ]  # fmt: skip
+    assert not new.path.exists()
+
+
+FILE = """
+from dataclasses import replace
+from small_study import STUDY
+study = replace(STUDY, base={**STUDY.base, "steps": 40, "checkpoint_every": 5})
+"""
+
+
+def numbers(folder: Path) -> dict[str, object]:
+    """All that a study found, without times and places."""
+    found: dict[str, object] = {"chosen": read_json(folder / "chosen.json")}
+    for run in read_json(folder / "plan.json")["runs"]:
+        place = folder / "runs" / run["run"]
+        result = read_json(place / "result.json")
+        del result["training_seconds"]
+        found[run["run"]] = [
+            result,
+            [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()],
+            {name: w.tolist() for name, w in load_file(place / "model/model.safetensors").items()},
+        ]
+        for split in run["read"]:
+            found[f"{run['run']} {split}"] = (
+                (place / "readings" / split / "examples.jsonl").read_text(),
+                read_json(place / "readings" / split / "metrics.json"),
+            )
+    return found
+
+
+def start(file: Path, output: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "semtube", "study", str(file), "--output", str(output)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen(
+        [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def workers_of(runner: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{runner}/task/{runner}/children").read_text().split()
+    except OSError:
+        return []
+    found = []
+    for child in map(int, children):
+        try:
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_no_number(tmp_path: Path) -> None:
+    """Runner and workers are killed at random moments; the rest is the undisturbed study."""
+    file = tmp_path / "study.py"
+    file.write_text(FILE)
+    undisturbed = start(file, tmp_path / "undisturbed")
+    assert undisturbed.wait(600) == 0
+    chance = random.Random(0)
+    killed = {"runner": 0, "worker": 0}
+    runner = start(file, tmp_path / "killed")
+    while sum(killed.values()) < 20:
+        time.sleep(chance.uniform(2.0, 10.0))
+        if runner.poll() is not None:  # done before all kills: begin the last runs anew
+            for run in read_json(tmp_path / "killed" / "plan.json")["runs"][-3:]:
+                subprocess.run(["rm", "-rf", str(tmp_path / "killed" / "runs" / run["run"])])
+            runner = start(file, tmp_path / "killed")
+            continue
+        workers = workers_of(runner.pid)
+        if workers and chance.random() < 0.5:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+            killed["worker"] += 1
+        else:
+            runner.kill()
+            runner.wait()
+            killed["runner"] += 1
+            runner = start(file, tmp_path / "killed")
+    while runner.wait(600) != 0:  # a run whose worker was lost four times counts as failed
+        runner = start(file, tmp_path / "killed", "--retry")
+    assert min(killed.values()) > 0
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_two_runners_share_one_study(tmp_path: Path) -> None:
+    """No run is done twice, and both end when all is done."""
+    file = tmp_path / "study.py"
+    file.write_text(FILE)
+    first = start(file, tmp_path / "s")
+    while not (tmp_path / "s" / "data" / "test.jsonl").is_file():
+        time.sleep(0.1)
+    second = start(file, tmp_path / "s")
+    told = [runner.communicate(timeout=900)[0].decode() for runner in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), told
+    runs = {run["run"] for run in read_json(tmp_path / "s" / "plan.json")["runs"]}
+    for run in runs:
+        # One start each: a second would have been noted.
+        assert len(read_json(tmp_path / "s" / "runs" / run / "environment.json")) == 1
+
+
+@pytest.mark.slow
+def test_two_ray_workers_find_the_same_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    file = tmp_path / "study.py"
+    file.write_text(FILE)
+    for name, options in (("local", ("--workers", "2")), ("ray", ("--workers", "2", "--ray"))):
+        runner = start(file, tmp_path / name, *options)
+        told = runner.communicate(timeout=900)[0].decode()
+        assert runner.returncode == 0, told
+    assert numbers(tmp_path / "ray") == numbers(tmp_path / "local")
