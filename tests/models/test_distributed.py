@@ -313,16 +313,27 @@ def test_the_trainers_log_has_the_term_over_all_processes(runs):
 
 # --- The example.
 
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+ACCELERATE = [
+    # "multi_gpu" is what it calls several processes on one machine, of whatever kind.
+    "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+]  # fmt: skip
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [[], ["-m", "torch.distributed.run", "--nproc_per_node", "2"]])
-def test_the_example_runs_in_one_process_and_in_two(launcher):
+def test_the_example_gives_the_same_weights_in_one_process_and_in_two_under_any_launcher():
     example = Path(__file__).parents[2] / "examples" / "torchrun_ddp.py"
-    if launcher:
-        launcher = [*launcher, "--standalone"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(example)],
-        capture_output=True, text=True, timeout=TIMEOUT, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "term_loss" in done.stdout
+    sums = []
+    for launcher in ([], TORCHRUN, ACCELERATE):
+        done = subprocess.run(
+            [sys.executable, *launcher, str(example)],
+            capture_output=True, text=True, timeout=TIMEOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert "term_loss" in done.stdout
+        lines = [line for line in done.stdout.splitlines() if "weights sum to" in line]
+        assert len(lines) == (2 if launcher else 1)
+        sums += [line.split()[-1] for line in lines]
+    assert len(set(sums)) == 1, sums
