@@ -8,10 +8,10 @@ prediction at every fraction, and its data multiplier holds 1.
 
 NL-RX-SYNTH, preset tiny-2m from nothing, 1,000 steps of 32 rows at every fraction (the paper, too,
 holds the updates fixed). 500 rows are carved from train for validation, and rows that stand in
-validation or test are left out of train. Each arm is tuned over
-eight settings at fractions 1, 1/8 and 1/32, seed 1: next-token prediction over learning rate and
-weight decay, the tube over learning rate, weight decay and weight. Fractions in between take the
-settings of the nearest. The 2,000 test rows are decoded once for every final run.
+validation or test are left out of train. Each arm is tuned over eight settings at fractions 1, 1/8
+and 1/32, seed 1: next-token prediction over learning rate and weight decay, the tube over learning
+rate, weight decay and weight. Fractions in between take the settings of the nearest. The 2,000 test
+rows are decoded once for every final run.
 
 Expected cost: 78 runs of about five minutes, three and a half hours on two cores. `--quick` takes a
 smaller model on generated rows: about ten minutes.
