@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 
 from semtube.evaluation.compare import read_records, score_matrix
-from semtube.evaluation.intervals import bootstrap_interval
 from semtube.run_folder import read_json, write_json
+from semtube.statistics.intervals import bootstrap_interval
 from semtube.study.environment import describe_environment
 
 SEEDS = (1, 2, 3)

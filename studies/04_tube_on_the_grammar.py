@@ -54,7 +54,6 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import semtube
-from semtube.evaluation.intervals import t_interval
 from semtube.objectives.objective import Objective
 from semtube.objectives.trajectories import Trajectories
 from semtube.rhm.generators import initial_weights, torch_generator
@@ -63,6 +62,7 @@ from semtube.rhm.oracles import bayes_score, next_token_probabilities
 from semtube.rhm.scoring import crossing
 from semtube.rhm.sweeps import Cell, cell_generator, run_sweep
 from semtube.run_folder import write_json
+from semtube.statistics.intervals import t_interval
 from semtube.study.environment import describe_environment
 
 BASELINE, UNTRAINED = "next token", "untrained"

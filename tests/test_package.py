@@ -15,7 +15,7 @@ ROWS = (
     {"study", "report"},
     {"training", "evaluation"},
     {"data", "tasks", "models"},
-    {"objectives", "rhm"},
+    {"objectives", "rhm", "statistics", "scaling"},
     {"seeding", "config", "run_folder"},
     {"errors", "version"},
 )

@@ -12,13 +12,13 @@ from semtube.data.examples import Example, Message, read_examples
 from semtube.data.rendering import Renderer
 from semtube.evaluation import scoring
 from semtube.evaluation.decoding import Decoded
-from semtube.evaluation.intervals import exact_interval, wilson_interval
 from semtube.evaluation.scoring import (
     length_limit,
     rate_metrics,
     score_rows,
     unjudged_notes,
 )
+from semtube.statistics.intervals import exact_interval, wilson_interval
 from semtube.tasks.own_rows import ExactText
 from semtube.tasks.task import Contrast, Scorer
 

@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from semtube.errors import UserError
-from semtube.evaluation.intervals import t_interval
 from semtube.report.demo import DemoRun, markdown_table, rich_table, summary_rows
 from semtube.report.figure import write_figure
+from semtube.statistics.intervals import t_interval
 
 NUM_ROWS = 40
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from semtube.errors import UserError
-from semtube.evaluation.intervals import Interval, bootstrap_interval
+from semtube.statistics.intervals import Interval, bootstrap_interval
+from semtube.statistics.rows import mcnemar_p
 
 Record = Mapping[str, Any]
 """One test row's outcome in one run: a line of `examples.jsonl`, with at least the FIELDS."""
@@ -178,7 +178,6 @@ def compare_records(
         num_resamples=num_resamples,
         generator=np.random.default_rng(seed),
     )
-    differing = only_a + only_b
     return PairedComparison(
         score=score,
         num_examples=len(right_a),
@@ -191,7 +190,7 @@ def compare_records(
         only_a=only_a,
         only_b=only_b,
         both_wrong=int((~right_a & ~right_b).sum()),
-        mcnemar_p=float(stats.binomtest(only_b, differing).pvalue) if differing else 1.0,
+        mcnemar_p=mcnemar_p(only_a, only_b),
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from semtube.data.rendering import Rendered, Renderer
 from semtube.evaluation.decoding import Decoded, decode_greedily
-from semtube.evaluation.intervals import Interval, exact_interval, wilson_interval
 from semtube.evaluation.likelihood import option_log_probabilities
+from semtube.statistics.intervals import Interval, exact_interval, wilson_interval
 from semtube.tasks.task import Answer, Contrast, Scorer
 
 Decoder = Callable[[Sequence[list[int]], int], list[Decoded]]

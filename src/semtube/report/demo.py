@@ -12,7 +12,7 @@ from rich.table import Table
 
 from semtube.errors import UserError
 from semtube.evaluation.compare import Record, score_matrix
-from semtube.evaluation.intervals import Interval, bootstrap_interval
+from semtube.statistics.intervals import Interval, bootstrap_interval
 
 ARMS = ("ntp", "tube")
 TUBE_LOSS_LINES = {

@@ -28,7 +28,7 @@ class RayWorkers:
         except ModuleNotFoundError as error:
             raise UserError("--ray needs Ray: pip install 'semtube[ray]'") from error
         self._ray = ray
-        quiet: dict[str, Any] = {"configure_logging": True, "log_to_driver": False, "logging_level": "ERROR"}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             if address is None:
@@ -42,9 +42,8 @@ class RayWorkers:
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome] | None]:
         """As LocalWorkers.run."""
         ray = self._ray
-        task = ray.remote(do_job).options(
-            num_cpus=1, num_gpus=self._num_gpus, max_retries=MAX_LOST, max_calls=0
-        )
+        options = {"num_cpus": 1, "num_gpus": self._num_gpus, "max_retries": MAX_LOST}
+        task = ray.remote(**options)(do_job)
         pending = {task.remote(job): job for job in jobs}
         try:
             while pending:

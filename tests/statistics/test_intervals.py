@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from semtube.evaluation.intervals import Interval, bootstrap_interval, t_interval, wilson_interval
+from semtube.statistics.intervals import Interval, bootstrap_interval, t_interval, wilson_interval
 
 
 def holds(interval: Interval, value: float) -> bool:

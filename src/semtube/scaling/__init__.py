@@ -1,0 +1,1 @@
+"""Learning curves and what they say of data efficiency. Needs no torch."""

@@ -1,0 +1,1 @@
+"""Statistics of paired comparisons: intervals, tests, corrections. Needs no torch."""
