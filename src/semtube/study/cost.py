@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from semtube.errors import UserError
 from semtube.run_folder import read_json
@@ -41,18 +43,22 @@ class ArmCost:
 
 
 def estimate_costs(study: Study, folder: StudyFolder) -> list[ArmCost]:
-    """A row for each phase and arm; reads data to know sizes and ids, writes nothing.
+    """A row for each phase and arm; reads data to know sizes and ids, and leaves nothing behind.
 
     Final runs whose settings are not chosen yet are counted with the first combination.
 
     Raises:
         UserError: bad data.
     """
-    study = folder.with_generated(study, write=False)
+    if study.generated is None or folder.data.is_dir():
+        return _estimate(folder.with_generated(study, write=False), folder)
+    with tempfile.TemporaryDirectory() as place:  # the rows that the first run will make
+        rows = StudyFolder(Path(place) / "study")
+        return _estimate(rows.with_generated(study, write=True), folder)
+
+
+def _estimate(study: Study, folder: StudyFolder) -> list[ArmCost]:
     identities = Identities()
-    has_rows = study.generated is None or folder.data.is_dir()
-    if not has_rows:
-        raise UserError("this study trains on generated rows, which its first run makes: run it")
     choices = read_json(folder.chosen) if folder.chosen.is_file() else {}
     if study.tuning is not None:
         for arm in study.arms:
@@ -89,7 +95,7 @@ def _cost(
         return ArmCost(phase, arm, len(runs), len(runs) - len(left), steps,
                        statistics.median(measured), f"median of {len(measured)} runs")  # fmt: skip
     stated = study.seconds_per_step
-    source = "stated for the baseline" if stated is not None else "not known"
+    source = "stated" if stated is not None else "not known"
     return ArmCost(phase, arm, len(runs), len(runs) - len(left), steps, stated, source)
 
 
