@@ -14,7 +14,7 @@ from semtube.cli import main
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 COMMANDS = (
-    "", "demo", "train", "evaluate", "compare", "objectives", "data", "data list", "data get",
+    "", "demo", "train", "evaluate", "compare", "study", "objectives", "data", "data list", "data get",
     "data verify", "data card", "data generate", "data check", "data show", "rhm", "rhm sample",
     "rhm ilc", "rhm slc", "rhm data2vec", "rhm figure", "rhm all",
 )  # fmt: skip

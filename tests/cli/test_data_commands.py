@@ -119,12 +119,18 @@ def test_a_damaged_file_is_got_anew_and_a_bad_mirror_changes_nothing(
 
 
 def test_the_card_says_all_it_knows(capsys: pytest.CaptureFixture[str], mirror: Path) -> None:
-    status, out, _ = run(capsys, "card", "small")
+    status, short, _ = run(capsys, "card", "small")
+    assert status == 0
+    status, out, _ = run(capsys, "card", "small", "--files")
     assert status == 0
     said = [CARD.title, CARD.source, CARD.licence, CARD.metric, *CARD.leaks, "train 3, test 1"]
     for file in FILES:
         said += [file.path, file.sha256, f"{file.num_bytes} bytes"]
     assert [text for text in said if text not in out] == []
+    # Files that only a mirror has are one line of the short form.
+    assert {file.sha256 in short for file in FILES if file.url} <= {True}
+    assert {file.sha256 in short for file in FILES if not file.url} <= {False}
+    assert "no single address" in short or all(file.url for file in FILES)
 
 
 @pytest.mark.parametrize(

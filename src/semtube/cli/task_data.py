@@ -12,6 +12,7 @@ from semtube.errors import UserError
 if TYPE_CHECKING:
     from semtube.tasks.task import Card
 
+NO_ADDRESS = "no single address: from a folder or a mirror"
 ACTIONS = {
     "list": "List the tasks that have data of their own, and where these are now.",
     "get": "Fetch a task's data from their source or a mirror, verified.",
@@ -174,7 +175,6 @@ def run_verify(argv: list[str]) -> int:
         problem = problem_of(file, folder)
         if problem:
             problems.append(problem)
-        if problem:
             print(f"{file.path}  {problem.kind}: {problem.reason}")
     good = len(card.files) - len(problems)
     print(f"{card.name}: {good} of {_files(len(card.files))} as the card says, in {folder}")
@@ -194,17 +194,21 @@ def card_parser() -> Parser:
         "data card", usage="NAME", description=ACTIONS["card"], example="semtube data card gsm8k"
     )
     parser.add_argument("name", type=str, help="A task: see `semtube data list`.")
+    parser.add_argument(
+        "--files", action="store_true", help="Every file of a folder by itself, with its sha256."
+    )
     return parser
 
 
 def run_card(argv: list[str]) -> int:
     """Print a card."""
-    print(card_text(_card_of(card_parser().parse_args(argv).name)))
+    options = card_parser().parse_args(argv)
+    print(card_text(_card_of(options.name), every_file=options.files))
     return 0
 
 
-def card_text(card: Card) -> str:
-    """Everything a card says."""
+def card_text(card: Card, *, every_file: bool = True) -> str:
+    """Everything a card says; files that only a mirror has in one line, unless asked for."""
     splits = ", ".join(f"{name} {size:,}" for name, size in card.splits.items())
     lines = [
         f"{card.name}: {card.title}",
@@ -220,9 +224,18 @@ def card_text(card: Card) -> str:
         "files:",
     ]
     for file in card.files:
+        if every_file or file.url:
+            lines += [
+                f"- {file.path}, {file.num_bytes:,} bytes",
+                f"  sha256 {file.sha256}",
+                f"  {file.url or NO_ADDRESS}",
+            ]
+    rest = [file for file in card.files if not (every_file or file.url)]
+    if rest:
+        places = " ".join(sorted({str(Path(file.path).parent) + "/" for file in rest}))
+        size = _megabytes(sum(file.num_bytes for file in rest))
         lines += [
-            f"- {file.path}, {file.num_bytes:,} bytes",
-            f"  sha256 {file.sha256}",
-            f"  {file.url or 'no single address: from a folder or a mirror'}",
+            f"- {places}: {_files(len(rest))}, {size}",
+            f"  {NO_ADDRESS}; the sha256 of each: semtube data card {card.name} --files",
         ]
     return "\n".join(lines)
