@@ -34,13 +34,12 @@ def test_one_pair_says_nothing_of_chance() -> None:
     assert detectable_difference(0.1, 1) is None
 
 
-@pytest.mark.parametrize(
-    ("value", "two", "greater"), [(0.0, 1.0, 1.0), (0.5, 0.0, 0.0), (-0.5, 0.0, 1.0)]
-)
-def test_equal_differences(value, two, greater) -> None:
+@pytest.mark.parametrize("value", [0.0, 0.5, -0.5])
+def test_equal_differences_claim_nothing(value) -> None:
     found = paired_t_test([value] * 3)
-    assert (found.p_two_sided, found.p_greater) == (two, greater)
-    assert found.interval.low == found.interval.high == value
+    assert (found.mean, found.deviation, found.num_pairs) == (value, 0.0, 3)
+    assert found.interval is found.p_two_sided is found.p_greater is None
+    assert equivalence_test([value] * 3, 1.0).is_equivalent is None
 
 
 @pytest.mark.parametrize("bad", [[], [float("nan"), 1.0], [[1.0, 2.0]]])
@@ -60,11 +59,6 @@ def test_equivalence_is_the_90_percent_interval_within_the_margin() -> None:
     assert equivalence_test(mirrored, edge * 1.001).is_equivalent
     with pytest.raises(ValueError, match="margin must be above 0"):
         equivalence_test(DIFFERENCES, 0.0)
-
-
-@pytest.mark.parametrize(("value", "holds"), [(0.005, True), (-0.005, True), (0.01, False)])
-def test_equivalence_of_equal_differences(value, holds) -> None:
-    assert equivalence_test([value] * 3, 0.01).is_equivalent is holds
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5])

@@ -14,8 +14,9 @@ class Equivalence:
     """Whether the mean difference is shown to lie within the margin.
 
     Args:
-        p: the larger of the two one-sided tests'; None for one pair.
-        is_equivalent: p is at most alpha; None for one pair.
+        p: the larger of the two one-sided tests'; None for one pair, and for differences that are
+            all equal, from which no spread can be estimated.
+        is_equivalent: p is at most alpha; None where p is.
     """
 
     margin: float
@@ -42,12 +43,9 @@ def equivalence_test(
         raise ValueError(f"wanted finite differences, one a pair, got {differences!r}")
     if not margin > 0:
         raise ValueError(f"margin must be above 0, got {margin}")
-    if len(values) == 1:
+    if len(values) == 1 or np.ptp(values) == 0:
         return Equivalence(margin, None, None)
-    if np.ptp(values) == 0:
-        p = float(abs(values[0]) >= margin)
-    else:
-        above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
-        below = stats.ttest_1samp(values, margin, alternative="less").pvalue
-        p = float(max(above, below))
+    above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, margin, alternative="less").pvalue
+    p = float(max(above, below))
     return Equivalence(margin, p, p <= alpha)

@@ -17,8 +17,9 @@ class PairedTest:
 
     Args:
         mean: in the unit of the score.
-        deviation: of the differences, dividing by S - 1; None for one pair, as are all that follow.
-        interval: Student's, of the mean.
+        deviation: of the differences, dividing by S - 1; None for one pair.
+        interval: Student's, of the mean; None for one pair, and for differences that are all equal,
+            from which no spread can be estimated. So are the p values.
         p_two_sided: of a mean difference of zero.
         p_greater: of a mean difference of at most zero.
     """
@@ -35,9 +36,8 @@ def paired_t_test(differences: Sequence[float], confidence: float = 0.95) -> Pai
     """Student's test of paired differences, one for each seed.
 
     t = mean / (deviation / sqrt(S)) with S - 1 degrees of freedom; it takes differences to be
-    normal and seeds to be independent. Equal differences have no deviation: their interval has no
-    width, and p is 1 at a mean of zero and else 0, which says that the seeds cannot tell, not that
-    all is certain.
+    normal and seeds to be independent. Two seeds may well differ by the same number of test rows:
+    an interval without width would then claim a certainty that is not there, so none is given.
 
     Raises:
         ValueError: no differences, or one that is not finite.
@@ -49,10 +49,13 @@ def paired_t_test(differences: Sequence[float], confidence: float = 0.95) -> Pai
     if len(values) == 1:
         return PairedTest(mean, None, 1, None, None, None)
     deviation = float(values.std(ddof=1))
-    interval = t_interval(list(values), confidence)
     if np.ptp(values) == 0:
-        two, greater = (1.0, 1.0) if mean == 0 else (0.0, float(mean < 0))
-    else:
-        two = float(stats.ttest_1samp(values, 0.0).pvalue)
-        greater = float(stats.ttest_1samp(values, 0.0, alternative="greater").pvalue)
-    return PairedTest(mean, deviation, len(values), interval, two, greater)
+        return PairedTest(mean, deviation, len(values), None, None, None)
+    return PairedTest(
+        mean,
+        deviation,
+        len(values),
+        interval=t_interval(list(values), confidence),
+        p_two_sided=float(stats.ttest_1samp(values, 0.0).pvalue),
+        p_greater=float(stats.ttest_1samp(values, 0.0, alternative="greater").pvalue),
+    )
