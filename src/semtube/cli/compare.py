@@ -91,7 +91,10 @@ def _short(value: Any) -> str:
 
 
 def _examples_file(path: str) -> Path:
-    found = Path(path) / "examples.jsonl" if Path(path).is_dir() else Path(path)
+    found = Path(path)
+    if found.is_dir():
+        of_a_study = found / "readings" / "test" / "examples.jsonl"
+        found = of_a_study if of_a_study.is_file() else found / "examples.jsonl"
     if not found.is_file():
         raise UserError(
             f"{path!r} holds no examples.jsonl: give a run trained with --test, or one evaluated "

@@ -2,77 +2,66 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from semtube.cli.parser import Parser
+from semtube.errors import UserError
+
+if TYPE_CHECKING:
+    from semtube.study.runner import StudyFolder
 
 
 def build_parser() -> Parser:
-    """Where the demo writes."""
+    """Where the demo writes, and how many runs it does at once."""
     parser = Parser(
         "demo",
-        usage="[--output FOLDER]",
-        description="Train tiny models from nothing on generated text-to-regex rows: with and "
-        "without the tube loss, on all rows and on a quarter of them, two seeds each; then compare "
-        "them. No download. Stopped, it goes on where it was.",
+        usage="[--output FOLDER] [--workers N]",
+        description="A small study from start to end: train tiny models from nothing on generated "
+        "text-to-regex rows, with and without the tube loss, on all rows and on a quarter of them, "
+        "two seeds each; then write the report. No download. Stopped, it goes on where it was.",
         example="semtube demo --output semtube-demo",
     )
     parser.add_argument(
-        "--output", type=str, default="semtube-demo", help="Folder for runs, table and figure."
+        "--output", type=str, default="semtube-demo", help="Folder for runs and report."
+    )
+    parser.add_argument(
+        "--workers", type=int | None, help="Runs at once; unset for one a core, up to four."
     )
     return parser
 
 
 def run(argv: list[str]) -> int:
-    """Run the grid with a live display, then show and store table and figure."""
-    folder = Path(build_parser().parse_args(argv).output)
-    from rich.console import Console
+    """Do the demo's study, and say what to do next."""
+    options = build_parser().parse_args(argv)
+    num_workers = options.workers or min(4, os.cpu_count() or 1)
+    if num_workers < 1:
+        raise UserError(f"workers is {num_workers}: it must be at least 1")
+    from semtube.cli.study import do_study
+    from semtube.study.demo import DEMO
+    from semtube.study.local_workers import LocalWorkers
+    from semtube.study.runner import StudyFolder
 
-    from semtube.cli.display import GridProgress
-    from semtube.evaluation.compare import read_records
-    from semtube.report.demo import DemoRun, markdown_table, rich_table, summary_rows
-    from semtube.report.figure import write_figure
-    from semtube.run_folder import RunFolder, write_text
-    from semtube.study.demo import demo_configs, run_demo
-    from semtube.study.run import Interrupted
-
-    console = Console()
-    configs = demo_configs(folder)
-    console.print(
-        f"{len(configs)} runs of {configs[0].model} in {folder}/ (nothing is downloaded):"
-    )
-    results: list[DemoRun] = []
-    try:
-        with GridProgress(console, configs) as progress:
-            for number, result in run_demo(folder, progress.listener):
-                progress.finish(number, result)
-                records = read_records(RunFolder(configs[number].output).examples)
-                results.append(_demo_run(result, records))
-    except Interrupted as stop:
-        console.print(f"{stop} of a run; go on with:\n  semtube demo --output {folder}")
-        return 130
-    rows = summary_rows(results)
-    write_figure(results, folder / "figure.png")
-    write_text(folder / "table.md", markdown_table(rows))
-    console.print(rich_table(rows))
-    console.print(_next_steps(folder, configs[0].output, configs[1].output))
-    return 0
+    DEMO.check()
+    folder = StudyFolder(Path(options.output))
+    again = f"semtube demo {shlex.join(argv)}"
+    status = do_study(DEMO, folder, LocalWorkers(num_workers), again=again)
+    if status == 0:
+        print(_next_steps(folder))
+    return status
 
 
-def _demo_run(result: dict[str, Any], records: Any) -> Any:
-    from semtube.report.demo import DemoRun
+def _next_steps(folder: StudyFolder) -> str:
+    from semtube.run_folder import read_json
 
-    names = ("arm", "fraction", "seed", "num_train_examples", "metrics")
-    return DemoRun(**{name: result[name] for name in names}, records=records)
-
-
-def _next_steps(folder: Path, ntp: str, tube: str) -> str:
+    runs = {run["arm"]: run["run"] for run in read_json(folder.plan)["runs"]}
+    place, data = folder.store.path, folder.data
     return (
-        f"Figure: {folder}/figure.png   table: {folder}/table.md\n"
         "Next:\n"
-        f"  semtube compare {ntp} {tube}\n"
-        f"  semtube data show {folder}/data/train.jsonl\n"
-        f"  semtube train --data {folder}/data/train.jsonl --test {folder}/data/test.jsonl "
+        f"  semtube compare {place / runs['ntp']} {place / runs['tube']}\n"
+        f"  semtube data show {data}/train.jsonl\n"
+        f"  semtube train --data {data}/train.jsonl --test {data}/test.jsonl "
         "--weight 0.08 --steps 400 --output runs/tube-0.08"
     )

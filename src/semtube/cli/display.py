@@ -12,7 +12,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TaskID,
-    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -20,7 +19,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from semtube.config import RunConfig
 from semtube.data.tokens import TokenView
 from semtube.study.run import RunListener
 
@@ -139,72 +137,3 @@ class RunProgress:
         self._advance(metrics["step"])
         if metrics["step"] % self._log_every == 0 or "validation_loss" in metrics:
             self._console.print(step_line(metrics), soft_wrap=True, highlight=False, markup=False)
-
-
-class GridProgress:
-    """One line per run of a grid: waiting, step by step, its result."""
-
-    def __init__(self, console: Console, configs: Sequence[RunConfig]) -> None:
-        self._configs = configs
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[status]}"),
-            console=console,
-        )
-        self._tasks = [
-            self._progress.add_task(
-                f"{config.objective:<4} {config.fraction:>5.0%} of rows, seed {config.seed}",
-                total=config.steps,
-                start=False,
-                status="waiting",
-            )
-            for config in configs
-        ]
-
-    def __enter__(self) -> GridProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def listener(self, number: int, config: RunConfig) -> RunListener:
-        """What the given run reports to."""
-        task = self._tasks[number]
-        self._progress.start_task(task)
-        self._progress.update(task, status="reading data")
-
-        def on_step(metrics: dict[str, Any]) -> None:
-            loss = metrics.get("loss")
-            tube = f", tube loss {metrics['term_loss']:.2f}" if "term_loss" in metrics else ""
-            if loss is not None:
-                self._progress.update(
-                    task, completed=metrics["step"], status=f"next-token loss {loss:.3f}{tube}"
-                )
-
-        def on_decoded(num_done: int) -> None:
-            self._progress.update(task, status=f"decoded {num_done} test rows")
-
-        if number > 0:  # every run has the same rows: what is to be said of them is said once
-            return RunListener(on_step=on_step, on_decoded=on_decoded)
-        return RunListener(
-            say=lambda sentence: self._progress.console.print(
-                sentence, soft_wrap=True, highlight=False, markup=False
-            ),
-            show_tokens=lambda source, tokens: show_tokens(self._progress.console, source, tokens),
-            on_step=on_step,
-            on_decoded=on_decoded,
-        )
-
-    def finish(self, number: int, result: dict[str, Any]) -> None:
-        """Show a run's result."""
-        task = self._tasks[number]
-        self._progress.start_task(task)
-        share = result["metrics"]["exact_match"]["mean"]
-        self._progress.update(
-            task, completed=result["num_steps"], status=f"exact match {share:.1%}"
-        )
-        self._progress.stop_task(task)

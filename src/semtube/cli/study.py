@@ -68,7 +68,14 @@ def run(argv: list[str]) -> int:
     folder = StudyFolder(output, Path(options.runs) if options.runs else None)
     if options.plan:
         return _plan(study, folder, options.workers)
-    return _run(study, folder, options, argv)
+    return do_study(
+        study,
+        folder,
+        _workers(options),
+        again=f"semtube study {shlex.join(argv)}",
+        threads=options.threads,
+        retry=options.retry,
+    )
 
 
 def _plan(study: Study, folder: StudyFolder, num_workers: int) -> int:
@@ -83,37 +90,44 @@ def _plan(study: Study, folder: StudyFolder, num_workers: int) -> int:
     return 0
 
 
-def _run(study: Study, folder: StudyFolder, options: Any, argv: list[str]) -> int:
+def do_study(
+    study: Study,
+    folder: StudyFolder,
+    workers: Workers,
+    *,
+    again: str,
+    threads: int = 1,
+    retry: bool = False,
+) -> int:
+    """Do the runs with a live view, write the report, and tell the answer.
+
+    Args:
+        again: the command that goes on.
+    """
     from rich.console import Console
 
     from semtube.cli.study_display import StudyProgress
+    from semtube.report.study_page import write_report
+    from semtube.run_folder import read_json
     from semtube.study.runner import Stopped, run_study
 
     console = Console()
     signal.signal(signal.SIGTERM, _as_interrupt)
-    workers = _workers(options)
     try:
         with StudyProgress(console) as progress:
             run_study(
-                study,
-                folder,
-                workers,
-                threads=options.threads,
-                retry=options.retry,
-                listener=progress.listener(),
+                study, folder, workers, threads=threads, retry=retry, listener=progress.listener()
             )
     except Stopped:
-        again = f"semtube study {shlex.join(argv)}"
         console.print(f"stopped; go on with:\n  {again}", markup=False, soft_wrap=True)
         return 130
     finally:
         workers.stop()
+    page = write_report(folder.path)
+    answer = read_json(page.with_name("summary.json"))["answer"]["sentence"]
     failed = progress.num_failed
-    console.print(
-        f"Done: {progress.num_done} runs here, {failed} failed. Study in {folder.path}.",
-        markup=False,
-        soft_wrap=True,
-    )
+    done = f"Done: {progress.num_done} runs now, {failed} failed.\n{answer}\nReport: {page}"
+    console.print(done, markup=False, soft_wrap=True, highlight=False)
     return 1 if failed else 0
 
 

@@ -1,0 +1,177 @@
+"""The answer of a study in one sentence, from the comparison that was named beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from semtube.report.study_cells import place_name
+from semtube.report.study_comparisons import ArmMultiplier, Comparison
+from semtube.report.study_data import StudyData, place_of
+
+Verdict = Literal["better", "worse", "equivalent", "undecided", "none"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the deciding comparison says.
+
+    Args:
+        headline: the verdict in a few words.
+        sentence: with the difference, its interval, the equivalence verdict and the multiplier.
+        notes: what a reader must know beside it.
+    """
+
+    verdict: Verdict
+    headline: str
+    sentence: str
+    notes: tuple[str, ...] = ()
+
+
+def answer(
+    data: StudyData, comparison: Comparison | None, multipliers: Sequence[ArmMultiplier]
+) -> Answer:
+    """Read the deciding comparison.
+
+    Better or worse: the 95 % interval of the paired difference over seeds leaves out 0. Equivalent:
+    both one-sided tests against the margin reject at 5 %, whatever the interval says of 0.
+    Undecided: neither. None: there is nothing to compare.
+    """
+    study = data.study
+    arm = study.deciding["arm"]
+    if comparison is None or comparison.difference is None:
+        return _no_answer(data, comparison)
+    where = f"At {' and '.join(map(place_name, comparison.places))}, "
+    if len(comparison.places) > 3:
+        where = f"Over {len(comparison.places)} points, "
+    elif comparison.places == ((),):
+        where = ""
+    verdict = _verdict(comparison)
+    points = 100 * comparison.difference
+    rates = (
+        f"{100 * (comparison.mean_arm or 0):.1f} %",
+        f"{100 * (comparison.mean_baseline or 0):.1f} %",
+    )
+    sentence = (
+        f"{where}{arm} answers {rates[0]} of the test rows right by {study.primary} and "
+        f"{study.baseline} {rates[1]}: {_difference(points, comparison)}; "
+        f"{_equivalence(comparison, study.margin, verdict)}{_multiplier(data, multipliers)}."
+    )
+    headlines = {
+        "better": f"{arm} is better than {study.baseline}",
+        "worse": f"{arm} is worse than {study.baseline}",
+        "equivalent": f"{arm} and {study.baseline} are equivalent",
+        "undecided": "Undecided: no difference and no equivalence is shown",
+        "none": "No answer",
+    }
+    headline = headlines[verdict]
+    if comparison.is_identical:
+        headline = f"No difference: {arm} and {study.baseline} answered identically"
+    return Answer(verdict, headline, sentence, tuple(_notes(data, comparison)))
+
+
+def _no_answer(data: StudyData, comparison: Comparison | None) -> Answer:
+    runs = list(data.runs.values())
+    failed = sum(run.status in ("failed", "damaged") for run in runs)
+    why = comparison.withheld if comparison is not None else "no final run is planned there yet"
+    if runs and failed == len(runs):
+        sentence = f"No answer: all {len(runs):,} runs failed."
+    else:
+        done = sum(run.status == "done" for run in runs)
+        sentence = (
+            f"No answer: the comparison that decides has no pair of scored runs ({why}); "
+            f"{done:,} of {len(runs):,} planned runs are done and {failed:,} failed."
+        )
+    return Answer("none", "No answer", sentence)
+
+
+def _verdict(comparison: Comparison) -> Verdict:
+    if comparison.is_equivalent:
+        return "equivalent"
+    interval = comparison.t_interval
+    if interval is None or interval.low <= 0 <= interval.high:
+        return "undecided"
+    return "better" if interval.low > 0 else "worse"
+
+
+def _difference(points: float, comparison: Comparison) -> str:
+    seeds = f"{comparison.num_seeds} seed" + ("s" if comparison.num_seeds > 1 else "")
+    if comparison.is_identical:
+        return (
+            f"a difference of 0, on every one of {comparison.num_rows:,} test rows under {seeds}, "
+            "so these arms answered identically"
+        )
+    interval = comparison.t_interval
+    if interval is None:
+        return (
+            f"a difference of {points:+.1f} points, whose interval is withheld "
+            f"({comparison.withheld})"
+        )
+    low, high = 100 * interval.low, 100 * interval.high
+    return (
+        f"a difference of {points:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, {seeds})"
+    )
+
+
+def _equivalence(comparison: Comparison, margin: float, verdict: Verdict) -> str:
+    within = f"within {100 * margin:g} points"
+    if verdict == "equivalent":
+        return f"they are equivalent {within}"
+    if comparison.is_equivalent is None:
+        return f"whether they are equivalent {within} cannot be tested"
+    return f"equivalence {within} is not shown"
+
+
+def _multiplier(data: StudyData, multipliers: Sequence[ArmMultiplier]) -> str:
+    """By interpolation, at the deciding fraction, or with all of the baseline's examples."""
+    arm, at = data.study.deciding["arm"], data.study.deciding.get("at", {})
+    others = {axis: value for axis, value in at.items() if axis != "fraction"}
+    found = [
+        m.multiplier
+        for m in multipliers
+        if m.arm == arm and m.multiplier.method == "interpolation"
+        and set(place_of(others)) <= set(m.place)
+    ]  # fmt: skip
+    if not found:
+        return ""
+    most = max(m.num_examples for m in found)
+    share = at.get("fraction", 1.0) / max([*data.study.axes.get("fraction", [1.0])])
+    best = min(found, key=lambda m: (m.value is None, abs(m.num_examples - share * most)))
+    told = f"; the data multiplier of {arm}, at the accuracy of {data.study.baseline} with "
+    told += f"{best.num_examples:,.0f} examples, is "
+    if best.value is None:
+        if best.limit is None:
+            return ""
+        told += f"{best.bound} {best.limit:.2g}"
+    else:
+        told += f"{best.value:.2g}"
+    if best.low is None or best.high is None:
+        return told + " (interval withheld: one seed)"
+    return f"{told} (95 % interval {best.low:.2g} to {_upper(best.high)})"
+
+
+def _upper(value: float) -> str:
+    return "beyond what was run" if value == float("inf") else f"{value:.2g}"
+
+
+def _notes(data: StudyData, comparison: Comparison) -> list[str]:
+    notes = []
+    if comparison.num_seeds == 1:
+        notes.append(
+            "One seed says nothing about how seeds differ: intervals over seeds and their tests "
+            "are withheld."
+        )
+    if comparison.detectable is not None:
+        notes.append(
+            f"With these seeds and their spread a true difference of "
+            f"{100 * comparison.detectable:.1f} points would be found in four of five such studies."
+        )
+    lost = comparison.num_planned - comparison.num_seeds
+    if lost > 0:
+        notes.append(f"{lost} of {comparison.num_planned} planned seeds have no pair of scores.")
+    if comparison.num_unjudged:
+        notes.append(f"{comparison.num_unjudged:,} test rows were not judged and are left out.")
+    if data.study.hypothesis:
+        notes.append(f"Expected beforehand: {data.study.hypothesis}")
+    return notes

@@ -1,0 +1,312 @@
+"""Figures of the final runs: accuracy by fraction, arm and ending; differences and agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from semtube.report.study_cells import CONFIDENCE, Cell, place_name
+from semtube.report.study_comparisons import Comparison
+from semtube.report.study_data import Place, RowScores, StudyData
+from semtube.report.study_marks import (
+    FRACTION_LABEL,
+    Figure,
+    Spec,
+    bar_height,
+    colour,
+    interval_over_bars,
+    interval_rule,
+    legend_of,
+    log_number,
+    named,
+    number,
+    point_choice,
+    shape,
+    shift,
+    tooltip,
+)
+from semtube.statistics.intervals import t_interval
+
+INTERVAL_NOTE = (
+    "Bars are 95 % Student intervals over seeds; a cell with one seed has none, as one seed cannot "
+    "say how seeds differ."
+)
+PAIRED_NOTE = (
+    "Intervals of two arms may overlap though their paired difference is clear: read the "
+    "differences for that."
+)
+
+
+def fraction_figure(data: StudyData, cells: Sequence[Cell]) -> Figure | str:
+    """Accuracy against the fraction of the training rows, the form of the paper's Figure 1b."""
+    scored = [c for c in cells if c.mean is not None and "fraction" in dict(c.place)]
+    fractions = sorted({dict(c.place)["fraction"] for c in scored})
+    if len(fractions) < 2:
+        return "accuracy against fraction needs scores at two fractions"
+    lines = _other_axes(scored, ("fraction",))
+    names = list(dict.fromkeys(_line_name(c, lines) for c in scored))
+    domain = names if lines else list(data.study.arms)
+    rows = []
+    for cell in scored:
+        fraction = dict(cell.place)["fraction"]
+        common = {"arm": _line_name(cell, lines), "fraction": fraction}
+        low, high = limits(cell)
+        for seed, score in zip(cell.seeds, cell.scores, strict=True):
+            rows.append({**common, "what": "run", "seed": seed, "score": 100 * score})
+        rows.append({**common, "what": "mean", "examples": cell.num_examples,
+                     "score": 100 * (cell.mean or 0.0), "low": low, "high": high})  # fmt: skip
+    layers: list[Spec] = []
+    for position, name in enumerate(names):
+        at = {"xOffset": shift(position, len(names)) if len(names) <= 6 else 0}
+        mine = {"filter": {"field": "arm", "equal": name}}
+        means, runs = {"filter": "datum.what == 'mean'"}, {"filter": "datum.what == 'run'"}
+        layers += [
+            interval_rule("y", {"opacity": 0.6, **at}, [mine, means]),
+            {"mark": {"type": "line", "strokeWidth": 2, **at}, "transform": [mine, means]},
+            {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, **at},
+             "transform": [mine, means], "encoding": {"shape": shape(domain, names)}},
+            {"mark": {"type": "point", "size": 14, "opacity": 0.7, **at},
+             "transform": [mine, runs], "encoding": {"shape": shape(domain, names)}},
+        ]  # fmt: skip
+    return Figure(
+        name="accuracy_by_fraction",
+        title=f"{data.study.score_title} against the share of the training examples",
+        caption="Form of the paper's Figure 1b. Higher is better. Lines and filled marks are means "
+        "over seeds, small open marks single runs; arms stand beside each other at the same "
+        f"fraction. {INTERVAL_NOTE} {PAIRED_NOTE}",
+        columns=("arm", "fraction", "examples", "what", "seed", "score", "low", "high"),
+        rows=rows,
+        layers=layers,
+        encoding={
+            "x": log_number("fraction", "fraction of the training examples", fractions,
+                            FRACTION_LABEL),
+            "y": number("score", f"{data.study.primary}, %"),
+            "color": colour(domain, names),
+            "tooltip": tooltip({"arm": "arm", "fraction": "fraction", "what": "what",
+                                "seed": "seed", "score": "%", "low": "low", "high": "high"}),
+        },
+    )  # fmt: skip
+
+
+def difference_figure(data: StudyData, comparisons: Sequence[Comparison]) -> Figure | str:
+    """Each arm's difference to the baseline, with the margin of equivalence."""
+    shown = [c for c in comparisons if c.difference is not None]
+    if not shown:
+        return "differences need an arm and the baseline scored under a same seed"
+    arms = list(dict.fromkeys(c.arm for c in shown))
+    every = list(data.study.arms)
+    names = list(dict.fromkeys(place_name(c.places[0]) for c in shown))
+    margin = 100 * data.study.margin
+    rows = [
+        {
+            "arm": c.arm,
+            "point": place_name(c.places[0]),
+            "seeds": c.num_seeds,
+            "difference": 100 * c.difference,
+            "low": None if c.t_interval is None else 100 * c.t_interval.low,
+            "high": None if c.t_interval is None else 100 * c.t_interval.high,
+            "margin": margin,
+        }
+        for c in shown
+        if c.difference is not None
+    ]
+    band = {"x": {"datum": -margin, "type": "quantitative"}, "x2": {"datum": margin},
+            "y": {"value": 0}, "y2": {"value": "height"}}  # fmt: skip
+    layers = [
+        {"data": {"values": [{}]}, "mark": {"type": "rect", "opacity": 0.15, "color": "#8A8A8A"},
+         "encoding": band | {"color": {"value": "#8A8A8A"}}},
+        {"data": {"values": [{}]}, "mark": {"type": "rule", "strokeDash": [4, 3]},
+         "encoding": {"x": {"datum": 0}, "y": band["y"], "y2": band["y2"],
+                      "color": {"value": "#8A8A8A"}}},
+    ]  # fmt: skip
+    y = named("point", names)
+    body = {"x": number("difference", f"difference to {data.study.baseline}, points"), "y": y,
+            "yOffset": named("arm", arms), "color": colour(every, arms),
+            "tooltip": tooltip({"arm": "arm", "point": "point", "difference": "points",
+                                "low": "low", "high": "high", "seeds": "seeds"})}  # fmt: skip
+    rule = interval_rule("x", {"opacity": 0.7})
+    layers += [
+        {**rule, "encoding": body | rule["encoding"]},
+        {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+         "encoding": body | {"shape": shape(every, arms)}},
+    ]  # fmt: skip
+    return Figure(
+        name="differences",
+        title=f"Difference to {data.study.baseline}, paired by seed",
+        caption="Right of the dashed line an arm is better than the baseline. Bars are 95 % "
+        "Student intervals of the paired difference over seeds. The grey band is the margin "
+        f"within which arms are called equivalent (±{margin:g} points): a bar inside it says "
+        "equivalent, a bar that crosses the line says that no difference is shown.",
+        columns=("arm", "point", "seeds", "difference", "low", "high", "margin"),
+        rows=rows,
+        layers=layers,
+        encoding={},
+        height=bar_height(len(names) * len(arms)),
+    )
+
+
+def arm_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -> Figure | str:
+    """Bars of every arm at one point, the form of the paper's Figure 5 and of its ablations."""
+    scored = [c for c in cells if c.mean is not None]
+    if not scored:
+        return "bars of the arms need a run with a score"
+    every = list(data.study.arms)
+    arms = [arm for arm in every if any(c.arm == arm for c in scored)]
+    rows = []
+    for cell in scored:
+        low, high = limits(cell)
+        rows.append({"arm": cell.arm, "point": place_name(cell.place), "seeds": len(cell.seeds),
+                     "score": 100 * (cell.mean or 0), "low": low, "high": high})  # fmt: skip
+    params, transform = point_choice([c.place for c in scored], first)
+    layers = [
+        {"mark": {"type": "bar", "opacity": 0.85, "height": {"band": 0.7}}},
+        interval_over_bars(),
+    ]  # fmt: skip
+    return Figure(
+        name="arms",
+        title=f"{data.study.score_title} of every arm",
+        caption="Form of the paper's Figure 5 and of its ablations. Longer is better; bars begin "
+        f"at 0. Thin lines are 95 % Student intervals over seeds. {PAIRED_NOTE}",
+        columns=("arm", "point", "seeds", "score", "low", "high"),
+        rows=rows,
+        layers=layers,
+        encoding={
+            "x": number("score", f"{data.study.primary}, %", scale={"zero": True}),
+            "y": named("arm", arms),
+            "color": colour(every, arms) | {"legend": None},
+            "tooltip": tooltip({"arm": "arm", "score": "%", "low": "low", "high": "high",
+                                "seeds": "seeds"}),
+        },
+        params=params,
+        transform=transform,
+        height=bar_height(len(arms), 34),
+    )  # fmt: skip
+
+
+def ending_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -> Figure | str:
+    """Accuracy by the group of a row, for regexes by the ending of the right answer."""
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
+        runs = [data.runs[p.run].readings["test"].rows for p in data.final(cell.arm, cell.place)]
+        for group in sorted({g for run in runs for g in run.groups if g is not None}):
+            values = [_group_score(run, group) for run in runs]
+            known = [value for value, count in values if count]
+            if not known:
+                continue
+            interval = t_interval(known, CONFIDENCE) if len(known) > 1 else None
+            rows.append({
+                "arm": cell.arm, "point": place_name(cell.place), "group": group,
+                "rows": max(count for _, count in values), "seeds": len(known),
+                "score": 100 * float(np.mean(known)),
+                "low": _percent(None if interval is None else interval.low),
+                "high": _percent(None if interval is None else interval.high),
+            })  # fmt: skip
+    if not rows:
+        return "accuracy by group needs a task whose rows have groups"
+    every = list(data.study.arms)
+    arms = [arm for arm in every if any(row["arm"] == arm for row in rows)]
+    groups = sorted({row["group"] for row in rows})
+    counts = {group: max(r["rows"] for r in rows if r["group"] == group) for group in groups}
+    for row in rows:
+        row["label"] = f"{row['group']} ({counts[row['group']]})"
+    labels = [f"{group} ({counts[group]})" for group in groups]
+    params, transform = point_choice([c.place for c in cells if c.mean is not None], first)
+    y, offset = named("label", labels), named("arm", arms)
+    layers = [
+        {"mark": {"type": "bar", "opacity": 0.85}},
+        interval_over_bars(),
+    ]  # fmt: skip
+    return Figure(
+        name="endings",
+        title="Accuracy by the group of the test row",
+        caption="Form of the paper's Table 1, which splits regexes by how the right answer ends. "
+        "The number of test rows stands behind each group: a group of 25 rows says little. "
+        "Accuracy that falls only where an answer could go on tells of stopping, not of meaning. "
+        "Thin lines are 95 % Student intervals over seeds.",
+        columns=("arm", "point", "group", "rows", "seeds", "score", "low", "high"),
+        rows=rows,
+        layers=layers,
+        encoding={
+            "x": number("score", f"{data.study.primary}, %", scale={"zero": True}),
+            "y": y,
+            "yOffset": offset,
+            "color": colour(every, arms),
+            "tooltip": tooltip({"arm": "arm", "group": "group", "score": "%", "low": "low",
+                                "high": "high", "rows": "test rows"}),
+        },
+        params=params,
+        transform=transform,
+        height=bar_height(len(groups) * len(arms), 22),
+    )  # fmt: skip
+
+
+def agreement_figure(data: StudyData, comparisons: Sequence[Comparison]) -> Figure | str:
+    """How often an arm and the baseline are right on the same rows."""
+    baseline = data.study.baseline
+    kinds = ("both right", "only the arm right", f"only {baseline} right", "both wrong")
+    rows: list[dict[str, Any]] = []
+    for c in comparisons:
+        if c.counts is None:
+            continue
+        total = sum(c.counts)
+        for order, (kind, count) in enumerate(zip(kinds, c.counts, strict=True)):
+            rows.append({"bar": f"{c.arm}, {place_name(c.places[0])}", "arm": c.arm,
+                         "point": place_name(c.places[0]), "kind": kind, "order": order,
+                         "count": count, "share": 100 * count / total})  # fmt: skip
+    if not rows:
+        return "agreement needs an arm and the baseline scored under a same seed"
+    bars = list(dict.fromkeys(row["bar"] for row in rows))
+    scale = {"domain": list(kinds), "range": ["#8FB8DE", "#2E86C8", "#D55E00", "#BDBDBD"]}
+    return Figure(
+        name="agreement",
+        title=f"Test rows on which an arm and {baseline} agree",
+        caption="Every bar holds all pairs of a test row and a seed. Only the two middle colours "
+        "tell the arms apart: where they are as long as each other, the arms are right equally "
+        "often, though on other rows.",
+        columns=("arm", "point", "kind", "count", "share"),
+        rows=rows,
+        layers=[{"mark": {"type": "bar", "height": {"band": 0.75}}}],
+        encoding={
+            "x": number("share", "% of rows x seeds", scale={"domain": [0, 100]}),
+            "y": named("bar", bars),
+            "order": {"field": "order"},
+            "color": {"field": "kind", "type": "nominal", "scale": scale,
+                      "legend": legend_of(kinds)},
+            "tooltip": tooltip({"bar": "arm", "kind": "rows", "count": "rows x seeds",
+                                "share": "%"}),
+        },
+        height=bar_height(len(bars), 26),
+    )  # fmt: skip
+
+
+def _group_score(run: RowScores, group: str) -> tuple[float, int]:
+    values = run.right[[g == group for g in run.groups]]
+    judged = values[values >= 0]
+    return (float(judged.mean()) if len(judged) else 0.0), len(judged)
+
+
+def limits(cell: Cell) -> tuple[float | None, float | None]:
+    """The interval in per cent, within what a rate can be."""
+    if cell.interval is None:
+        return None, None
+    return 100 * max(cell.interval.low, 0.0), 100 * min(cell.interval.high, 1.0)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * min(max(share, 0.0), 1.0)
+
+
+def _other_axes(cells: Sequence[Cell], shown: Sequence[str]) -> list[str]:
+    """Axes beside those shown on which the cells differ."""
+    values: dict[str, set[Any]] = {}
+    for cell in cells:
+        for axis, value in cell.place:
+            values.setdefault(axis, set()).add(value)
+    return [axis for axis, found in values.items() if len(found) > 1 and axis not in shown]
+
+
+def _line_name(cell: Cell, axes: Sequence[str]) -> str:
+    place = dict(cell.place)
+    return ", ".join([cell.arm, *(f"{axis} {place[axis]}" for axis in axes)])

@@ -1,0 +1,191 @@
+"""What the figures of a study share: colours, axes, and a specification that fits its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from semtube.report.study_cells import place_name
+from semtube.report.study_data import Place
+from semtube.report.table import as_csv
+
+Spec = dict[str, Any]
+"""A Vega-Lite specification, or a part of one."""
+
+# Okabe and Ito's palette, told apart under every common colour blindness, with its blue lightened
+# and grey for its black: both have contrast on white and on a dark page.
+COLOURS = (
+    "#2E86C8", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8A8A8A", "#7B61C9",
+)  # fmt: skip
+SHAPES = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down")
+INK = "#333333"
+SHIFT_PIXELS = 7
+LABEL_PIXELS = 170
+#: Characters of a name that leaves room for another one beside it on a phone.
+SHORT_NAME = 14
+MOST_TICKS = 8
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the report.
+
+    Args:
+        name: of its files, without suffix.
+        caption: how to read it.
+        columns: of its CSV file.
+        rows: its data, which the specification draws.
+        layers: the marks.
+        encoding: what all layers share.
+        params: controls, such as the choice of a point.
+        transform: what all layers see of the rows.
+        height: in pixels, or by the number of bars.
+    """
+
+    name: str
+    title: str
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    layers: Sequence[Spec]
+    encoding: Spec
+    params: Sequence[Spec] = ()
+    transform: Sequence[Spec] = ()
+    height: Any = 300
+
+    def spec(self, width: Any = "container") -> Spec:
+        """As Vega-Lite draws it."""
+        return {
+            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+            "description": self.title,
+            "width": width,
+            "height": self.height,
+            "autosize": {"type": "fit-x", "contains": "padding"},
+            "data": {"values": list(self.rows)},
+            "params": list(self.params),
+            "transform": list(self.transform),
+            "encoding": self.encoding,
+            "layer": list(self.layers),
+            "config": CONFIG,
+        }
+
+    def csv(self) -> str:
+        """The drawn numbers."""
+        return as_csv(self.columns, self.rows)
+
+
+CONFIG: Spec = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal",
+             "labelLimit": LABEL_PIXELS},
+    "legend": {"orient": "top", "direction": "horizontal", "labelFontSize": 12,
+               "labelLimit": 260, "symbolSize": 80},
+    "view": {"stroke": None},
+}  # fmt: skip
+
+
+def colour(names: Sequence[str], shown: Sequence[str], field: str = "arm") -> Spec:
+    """One colour a name, in the order of all names, so that an arm has one in every figure.
+
+    Args:
+        shown: those that the legend names.
+    """
+    return _by_name(names, shown, field, COLOURS)
+
+
+def shape(names: Sequence[str], shown: Sequence[str], field: str = "arm") -> Spec:
+    """One mark a name; stands in the legend of the colours."""
+    return _by_name(names, shown, field, SHAPES)
+
+
+def _by_name(names: Sequence[str], shown: Sequence[str], field: str, values: Sequence[str]) -> Spec:
+    scale = {"domain": list(names), "range": list(_cycled(values, len(names)))}
+    legend = legend_of(shown) | {"values": list(shown)}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": legend}
+
+
+def legend_of(names: Sequence[str]) -> Spec:
+    """Two names beside each other where they are short enough for a phone."""
+    columns = 2 if max(map(len, names), default=0) <= SHORT_NAME else 1
+    return {"title": None, "columns": columns, "symbolOpacity": 1}
+
+
+def _cycled(values: Sequence[str], count: int) -> Sequence[str]:
+    return [values[number % len(values)] for number in range(count)]
+
+
+def number(field: str, title: str, **options: Any) -> Spec:
+    """A quantitative axis; does not begin at 0 unless the scale says so."""
+    scale = {"zero": False} | options.pop("scale", {})
+    axis = {"tickCount": MOST_TICKS}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis,
+            **options}  # fmt: skip
+
+
+def log_number(field: str, title: str, values: Sequence[float], expression: str = "") -> Spec:
+    """A logarithmic axis with a tick at every value that occurs, as far as there is room."""
+    axis = {"values": sorted(set(values)), "labelOverlap": "greedy", "grid": False,
+            "labelExpr": expression or "format(datum.value, '~g')"}  # fmt: skip
+    scale = {"type": "log", "padding": 24, "nice": False}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
+
+
+#: 0.125 as 1/8, where it is one over a whole number.
+FRACTION_LABEL = (
+    "datum.value < 1 && abs(1 / datum.value - round(1 / datum.value)) < 1e-9 "
+    "? '1/' + format(1 / datum.value, 'd') : format(datum.value, '~g')"
+)
+
+
+def named(field: str, names: Sequence[str], title: str | None = None) -> Spec:
+    """Bars or points by name, in the order of the names."""
+    return {"field": field, "type": "nominal", "sort": list(names), "title": title}
+
+
+def choice(name: str, label: str, options: Sequence[str]) -> Spec:
+    """A list to choose one value from; the first is chosen."""
+    bind = {"input": "select", "options": list(options), "name": f"{label} "}
+    return {"name": name, "value": options[0], "bind": bind}
+
+
+def tooltip(fields: Mapping[str, str]) -> list[Spec]:
+    """What is shown at a mark: field -> its name."""
+    return [{"field": field, "title": title} for field, title in fields.items()]
+
+
+def shift(position: int, count: int) -> float:
+    """Pixels that one of several marks at the same place moves aside."""
+    return SHIFT_PIXELS * (position - (count - 1) / 2)
+
+
+def interval_rule(axis: str, mark: Spec, transform: Sequence[Spec] = ()) -> Spec:
+    """A line from low to high, where there is an interval."""
+    return {
+        "mark": {"type": "rule", "strokeWidth": 2, **mark},
+        "transform": [{"filter": "isValid(datum.low)"}, *transform],
+        "encoding": {axis: {"field": "low", "type": "quantitative"},
+                     f"{axis}2": {"field": "high"}},
+    }  # fmt: skip
+
+
+def interval_over_bars() -> Spec:
+    """The interval of a horizontal bar; the page draws it in the colour of its text."""
+    rule = interval_rule("x", {})
+    return {"name": "interval", **rule, "encoding": rule["encoding"] | {"color": {"value": INK}}}
+
+
+def point_choice(places: Sequence[Place], first: Place | None) -> tuple[list[Spec], list[Spec]]:
+    """A list of the points to choose from, where there are several; `first` stands first."""
+    names = list(dict.fromkeys(place_name(place) for place in places))
+    if len(names) < 2:
+        return [], []
+    if first is not None and (name := place_name(first)) in names:
+        names = [name, *(other for other in names if other != name)]
+    return [choice("point_shown", "at", names)], [{"filter": "datum.point === point_shown"}]
+
+
+def bar_height(count: int, pixels: int = 24) -> int:
+    """Height of so many bars."""
+    return max(90, count * pixels)

@@ -1,0 +1,299 @@
+"""A study's report on disk: one page that needs nothing else, Markdown, CSV, figures, numbers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from semtube.report.escaping import markdown_text, script_json
+from semtube.report.study_answer import Answer, answer
+from semtube.report.study_cells import matching, shown_settings, study_cells
+from semtube.report.study_checks import fairness, missing, states
+from semtube.report.study_comparisons import deciding, family, multipliers
+from semtube.report.study_data import StudyData, read_study
+from semtube.report.study_figures import (
+    agreement_figure,
+    arm_figure,
+    difference_figure,
+    ending_figure,
+    fraction_figure,
+)
+from semtube.report.study_marks import Figure
+from semtube.report.study_published import published_tables
+from semtube.report.study_run_figures import (
+    cost_figure,
+    landscape_figure,
+    trace_figure,
+    weight_figure,
+)
+from semtube.report.study_tables import (
+    cell_table,
+    comparison_table,
+    environment_table,
+    example_table,
+    multiplier_table,
+    run_settings,
+    run_table,
+    tuning_table,
+)
+from semtube.report.table import Table
+from semtube.run_folder import write_json, write_text
+from semtube.version import __version__
+
+VEGA_LITE = "6.4"
+#: The one name of the bundle that the page uses.
+BUNDLED = "window.vegaEmbed = vegaEmbed;"
+FIGURE_WIDTH = 640
+SUBTITLE_CHARACTERS = 105
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report says, before it is written in any form."""
+
+    data: StudyData
+    answer: Answer
+    tables: Sequence[Table]
+    figures: Sequence[Figure]
+    not_drawn: Sequence[str]
+    examples: Table
+    runs: Table
+    environments: Table
+
+
+def write_report(folder: Path) -> Path:
+    """Read FOLDER's study and write FOLDER/report; returns the page, FOLDER/report/index.html.
+
+    index.html is self-contained; beside it stand report.md, csv/, figures/ (png and svg) and
+    summary.json, which holds the tables' numbers.
+
+    Raises:
+        UserError: no study, written by a newer version, or its runs were not scored on the same
+            rows.
+    """
+    report = build_report(read_study(folder))
+    target = folder / "report"
+    for place in (target / "csv", target / "figures"):
+        place.mkdir(parents=True, exist_ok=True)
+        for old in place.iterdir():
+            old.unlink()
+    for table in (*report.tables, report.examples, report.runs, report.environments):
+        write_text(target / "csv" / f"{table.name}.csv", table.csv())
+    for figure in report.figures:
+        write_text(target / "csv" / f"figure_{figure.name}.csv", figure.csv())
+        draw(figure, target / "figures")
+    write_json(target / "summary.json", summary(report))
+    write_text(target / "report.md", markdown(report))
+    write_text(target / "index.html", page(report))
+    return target / "index.html"
+
+
+def build_report(data: StudyData) -> Report:
+    """Every number, table and figure of a study."""
+    cells = study_cells(data)
+    comparisons = family(data)
+    decides = deciding(data)
+    saved = multipliers(data, cells)
+    places = matching(data, data.study.deciding.get("at", {})) or data.places()
+    first = places[0] if places else None
+    figures, not_drawn = [], []
+    for found in (
+        fraction_figure(data, cells),
+        difference_figure(data, comparisons),
+        arm_figure(data, cells, first),
+        weight_figure(data),
+        landscape_figure(data),
+        ending_figure(data, cells, first),
+        agreement_figure(data, comparisons),
+        trace_figure(data, cells, "loss", first),
+        trace_figure(data, cells, "term_loss", first),
+        cost_figure(data),
+    ):
+        if isinstance(found, Figure):
+            figures.append(found)
+        else:
+            not_drawn.append(found)
+    tables = [cell_table(data, cells), comparison_table(data, comparisons)]
+    tables += [multiplier_table(data, saved)] if saved else []
+    tables += [tuning_table(data)] if data.study.tuning else []
+    # The paper's tables are of all training rows.
+    whole = [place for place in data.places() if dict(place).get("fraction", 1.0) == 1.0]
+    tables += published_tables(data, cells, whole[0] if whole else first)
+    return Report(
+        data=data,
+        answer=answer(data, decides, saved),
+        tables=tables,
+        figures=figures,
+        not_drawn=not_drawn,
+        examples=example_table(data, decides),
+        runs=run_table(data),
+        environments=environment_table(data),
+    )
+
+
+def page(report: Report) -> str:
+    """The page. Its policy allows its own two scripts, by their hashes, and no request."""
+    bundle = vl_convert.javascript_bundle(BUNDLED, vl_version=VEGA_LITE) if report.figures else ""
+    js, css = _asset("study.js"), _asset("study.css")
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in (bundle, js) if script)
+    policy = (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.from_string(_asset("study.html.jinja")).render(
+        study=report.data.study,
+        answer=report.answer,
+        policy=Markup(policy),
+        css=Markup(css),
+        js=Markup(js),
+        bundle=Markup(bundle),
+        contents=_contents(report),
+        problems=missing(report.data),
+        design=_design(report.data),
+        fairness=fairness(report.data),
+        figures=report.figures,
+        not_drawn=report.not_drawn,
+        tables=report.tables,
+        examples=report.examples,
+        runs=report.runs,
+        environments=report.environments,
+        configs=run_settings(report.data),
+        commands=_commands(report.data),
+        version=__version__,
+        script_json=lambda value: Markup(script_json(value)),
+        data_uri=_data_uri,
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("semtube.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _data_uri(text: str) -> str:
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
+
+
+def _contents(report: Report) -> list[tuple[str, str]]:
+    ids = {"design": "Design", "fairness": "Fairness", "figures": "Figures", "tables": "Tables"}
+    ids |= {"examples": "Answers"} if report.examples.rows else {}
+    return list((ids | {"runs": "Every run", "reproduce": "Reproduce"}).items())
+
+
+def _design(data: StudyData) -> list[tuple[str, str]]:
+    study = data.study
+    at = shown_settings(study.deciding.get("at", {}))
+    lines = [
+        ("Question", study.question),
+        ("Hypothesis, written before", study.hypothesis),
+        ("Primary score", f"{study.primary}; equivalent within {100 * study.margin:g} points"),
+        ("Baseline", study.baseline),
+        ("Comparison that decides", f"{study.deciding['arm']} against {study.baseline}, at: {at}"),
+        ("Regime", f"{study.regime}, {study.updates}"),
+        *((f"Arm {arm}", shown_settings(options)) for arm, options in study.arms.items()),
+        *((f"Axis {axis}", ", ".join(map(str, values))) for axis, values in study.axes.items()),
+        ("Settings of all runs", shown_settings(study.base)),
+        ("Runs", f"{len(data.runs):,} planned: {states(list(data.runs.values()))}"),
+    ]
+    return lines
+
+
+def _commands(data: StudyData) -> str:
+    name = data.study.name
+    quick = " --quick" if name.endswith("_quick") else ""
+    file = f"studies/{name.removesuffix('_quick')}.py"
+    return (
+        f"semtube study {file}{quick}    # does what is missing, then this report\n"
+        f"semtube report FOLDER    # this report alone, from the study's folder"
+    )
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """The answer and the tables' numbers as plain values; not finite ones as None."""
+    study = report.data.study
+    return {
+        "format": 1,
+        "study": study.name,
+        "question": study.question,
+        "answer": asdict(report.answer),
+        "states": states(list(report.data.runs.values())),
+        "missing": missing(report.data),
+        "tables": {t.name: [_plain(row) for row in t.rows] for t in report.tables},
+        "figures": [figure.name for figure in report.figures],
+        "environments": [_plain(row) for row in report.environments.rows],
+    }
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value
+        for name, value in row.items()
+    }
+
+
+def markdown(report: Report) -> str:
+    """The same report as Markdown, the figures as links to their files."""
+    data = report.data
+    parts = [
+        f"# {markdown_text(report.answer.sentence)}",
+        f"**{markdown_text(report.answer.headline)}.** Study {markdown_text(data.study.name)}.",
+        *(markdown_text(note) for note in report.answer.notes),
+    ]
+    if problems := missing(data):
+        parts += ["## What is missing", "\n".join(f"- {markdown_text(p)}" for p in problems)]
+    parts += ["## Design", "\n".join(
+        f"- {markdown_text(name)}: {markdown_text(value)}" for name, value in _design(data)
+    )]  # fmt: skip
+    parts += ["## Fairness", "\n".join(
+        f"- **{check.state_word}** {markdown_text(check.sentence)}" for check in fairness(data)
+    )]  # fmt: skip
+    parts.append("## Figures")
+    for figure in report.figures:
+        title, caption = markdown_text(figure.title), markdown_text(figure.caption)
+        links = f"[CSV](csv/figure_{figure.name}.csv), [SVG](figures/{figure.name}.svg)"
+        parts += [f"### {title}", f"![{title}](figures/{figure.name}.png)", f"{caption} {links}"]
+    parts.append("## Tables")
+    parts += [table.markdown().strip() for table in report.tables]
+    if report.examples.rows:
+        parts += ["## Rows that tell the arms apart", report.examples.markdown().strip()]
+    parts += ["## Every run", report.runs.markdown().strip()]
+    parts += ["## Environment and commands", textwrap.indent(_commands(data), "    ")]
+    parts.append(report.environments.markdown().strip())
+    return "\n\n".join(parts) + "\n"
+
+
+def draw(figure: Figure, folder: Path) -> None:
+    """Write folder/NAME.svg and NAME.png, on white, with title and caption."""
+    spec = figure.spec(width=FIGURE_WIDTH)
+    lines = textwrap.wrap(figure.caption, SUBTITLE_CHARACTERS)
+    spec["title"] = {
+        "text": figure.title, "subtitle": lines, "anchor": "start", "frame": "group",
+        "fontSize": 15, "subtitleFontSize": 11, "subtitleColor": "#555", "subtitlePadding": 6,
+        "offset": 14,
+    }  # fmt: skip
+    spec["config"] = spec["config"] | {"background": "white", "font": "sans-serif", "padding": 12}
+    svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
+    write_text(folder / f"{figure.name}.svg", svg)
+    png = vl_convert.svg_to_png(svg, scale=2)
+    (folder / f"{figure.name}.png").write_bytes(png)

@@ -1,0 +1,272 @@
+"""Figures of the training runs: losses by step, what the weight does, what an arm costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from semtube.report.study_cells import Cell, place_name
+from semtube.report.study_data import MOST_TRACE_POINTS, Place, Planned, StudyData
+from semtube.report.study_marks import (
+    Figure,
+    Spec,
+    bar_height,
+    colour,
+    interval_over_bars,
+    legend_of,
+    log_number,
+    named,
+    number,
+    point_choice,
+    shape,
+    tooltip,
+)
+
+#: Points of the axes whose traces stand in the page; all are in the runs' folders.
+MOST_TRACED_POINTS = 12
+#: Of a legend of dashes, which have no colour of their own.
+STROKES = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeColor": "#8A8A8A",
+           "symbolStrokeWidth": 2}  # fmt: skip
+TERMS = {
+    "loss": ("next-token loss", "nats a token"),
+    "term_loss": ("auxiliary term", "loss of the term"),
+}
+
+
+def trace_figure(data: StudyData, cells: Sequence[Cell], name: str, first: Place | None) -> Any:
+    """One training loss by step, a mean over seeds; a Figure, or why there is none.
+
+    Args:
+        name: one of TERMS.
+        first: the point that is shown at first.
+    """
+    title, unit = TERMS[name]
+    places = list(dict.fromkeys(cell.place for cell in cells))
+    places.sort(key=lambda place: place != first)
+    rows: list[dict[str, Any]] = []
+    traced: list[Place] = []
+    for place in places:
+        here = [
+            row for cell in cells if cell.place == place for row in _trace_rows(data, cell, name)
+        ]
+        if here and len(traced) < MOST_TRACED_POINTS:
+            traced.append(place)
+            rows += here
+    if not rows:
+        return f"no run that is done has logged its {title}"
+    every = list(data.study.arms)
+    arms = [arm for arm in every if any(row["arm"] == arm for row in rows)]
+    params, transform = point_choice(traced, first)
+    left_out = len(places) - len(traced)
+    note = f" {left_out} more points are left out here." if left_out > 0 else ""
+    reference = (
+        " For the tube a straight line of states has 0, independent increments 1, memoryless "
+        "points 1.5."
+        if name == "term_loss"
+        else ""
+    )
+    return Figure(
+        name=f"trace_{name}",
+        title=f"Training: {title} by step",
+        caption=f"Lower is better fitted, not better answered. Means over seeds and over "
+        f"stretches of steps, {MOST_TRACE_POINTS} points at most.{reference}{note}",
+        columns=("arm", "point", "step", "value", "seeds"),
+        rows=rows,
+        layers=[{"mark": {"type": "line", "strokeWidth": 2}}],
+        encoding={
+            "x": number("step", "optimizer step"),
+            "y": number("value", unit, scale={"zero": name == "term_loss"}),
+            "color": colour(every, arms),
+            "tooltip": tooltip({"arm": "arm", "step": "step", "value": "loss", "seeds": "seeds"}),
+        },
+        params=params,
+        transform=transform,
+    )
+
+
+def _trace_rows(data: StudyData, cell: Cell, name: str) -> list[dict[str, Any]]:
+    traces = [data.runs[p.run].trace.get(name) for p in data.final(cell.arm, cell.place)]
+    known = [trace for trace in traces if trace is not None]
+    if not known:
+        return []
+    # Runs of a cell log the same steps; one that logged fewer counts as far as it goes.
+    length = min(len(steps) for steps, _ in known)
+    values = np.mean([values[:length] for _, values in known], axis=0)
+    steps = known[0][0][:length]
+    return [
+        {"arm": cell.arm, "point": place_name(cell.place), "step": round(step, 1),
+         "value": float(f"{value:.5g}"), "seeds": len(known)}
+        for step, value in zip(steps, values, strict=True)
+    ]  # fmt: skip
+
+
+def weight_figure(data: StudyData) -> Figure | str:
+    """Accuracy against the weight of the term, on a log axis."""
+    rows = _weight_rows(data)
+    found = [row for row in rows if row["score"] is not None and row["weight"]]
+    if len({row["weight"] for row in found}) < 2:
+        return "accuracy against weight needs runs at two weights above 0"
+    lines = list(dict.fromkeys(row["line"] for row in found))
+    dropped = sum(not row["weight"] for row in rows)
+    note = (
+        " Runs at weight 0 have no place on a log axis; they stand in the CSV." if dropped else ""
+    )
+    return Figure(
+        name="accuracy_by_weight",
+        title=f"{data.study.score_title} against the weight of the term",
+        caption="Each mark is the mean over the seeds of one setting, tuning runs on validation "
+        "rows and final runs on test rows; of several other settings tried at a weight the best "
+        f"is drawn. A flat line says that the weight does not matter.{note}",
+        columns=("line", "arm", "point", "split", "weight", "score", "loss", "tube_loss", "seeds"),
+        rows=rows,
+        layers=[
+            {"mark": {"type": "line", "strokeWidth": 2}},
+            {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+             "encoding": {"shape": shape(lines, lines, "line")}},
+        ],
+        encoding={
+            "x": log_number("weight", "weight", [row["weight"] for row in found]),
+            "y": number("score", f"{data.study.primary}, %"),
+            "color": colour(lines, lines, "line"),
+            "tooltip": tooltip({"line": "arm", "weight": "weight", "score": "%",
+                                "seeds": "seeds"}),
+        },
+        transform=[{"filter": "datum.weight > 0 && isValid(datum.score)"}],
+    )  # fmt: skip
+
+
+def landscape_figure(data: StudyData) -> Figure | str:
+    """Both losses of held-out rows against the weight, the form of the paper's loss landscape."""
+    rows = []
+    for row in _weight_rows(data):
+        for name, label in (("loss", "next-token loss, nats"), ("tube_loss", "tube loss")):
+            if row[name] is not None:
+                kept = ("line", "arm", "point", "split", "weight", "seeds")
+                rows.append({key: row[key] for key in kept} | {"term": label, "value": row[name]})
+    positive = {row["weight"] for row in rows if row["weight"]}
+    if len(positive) < 2:
+        return "losses against weight need runs at two weights above 0"
+    lines = list(dict.fromkeys(row["line"] for row in rows))
+    terms = list(dict.fromkeys(row["term"] for row in rows))
+    return Figure(
+        name="losses_by_weight",
+        title="Losses of held-out rows against the weight of the term",
+        caption="Form of the paper's loss landscape: its next-token loss stays flat for weights "
+        "up to 0.08 while its tube loss falls from about 1.4 to 0.6. Solid: next-token loss; "
+        "dashed: tube loss (0 to 2), measured alike for every run.",
+        columns=("line", "arm", "point", "split", "weight", "term", "value", "seeds"),
+        rows=rows,
+        layers=[{"mark": {"type": "line", "strokeWidth": 2,
+                          "point": {"filled": True, "size": 50}}}],
+        encoding={
+            "x": log_number("weight", "weight", list(positive)),
+            "y": number("value", "loss", scale={"zero": True}),
+            "color": colour(lines, lines, "line"),
+            "strokeDash": {"field": "term", "type": "nominal", "sort": terms,
+                           "scale": {"domain": terms, "range": [[1, 0], [5, 4]]},
+                           "legend": legend_of(terms) | STROKES},
+            "tooltip": tooltip({"line": "arm", "term": "loss of", "weight": "weight",
+                                "value": "loss", "seeds": "seeds"}),
+        },
+        transform=[{"filter": "datum.weight > 0"}],
+    )  # fmt: skip
+
+
+def _weight_rows(data: StudyData) -> list[dict[str, Any]]:
+    """A row for each arm, point, split and weight: means over seeds, the best of other settings.
+
+    Only where an arm was run at two weights.
+    """
+    groups: dict[tuple[str, Place, str, float], dict[str, list[Planned]]] = {}
+    for planned in data.plan:
+        run = data.runs[planned.run]
+        weight = run.config.get("weight")
+        if run.config.get("objective") == "ntp" or weight is None:
+            continue
+        for split in planned.read:
+            if split in run.readings:
+                place = tuple((a, v) for a, v in planned.place if a != "weight")
+                key = (planned.arm, place, split, float(weight))
+                others = {k: v for k, v in planned.tried.items() if k != "weight"}
+                groups.setdefault(key, {}).setdefault(repr(others), []).append(planned)
+    rows = [
+        _weight_row(data, arm, place, split, weight, list(tried.values()))
+        for (arm, place, split, weight), tried in groups.items()
+    ]
+    weights: dict[str, set[float]] = {}
+    for row in rows:
+        weights.setdefault(row["line"], set()).add(row["weight"])
+    kept = [row for row in rows if len(weights[row["line"]]) > 1]
+    return sorted(kept, key=lambda row: (row["line"], row["weight"]))
+
+
+def _weight_row(
+    data: StudyData,
+    arm: str,
+    place: Place,
+    split: str,
+    weight: float,
+    settings: Sequence[Sequence[Planned]],
+) -> dict[str, Any]:
+    def mean(runs: Sequence[Planned], name: str) -> float | None:
+        metrics = [data.runs[p.run].readings[split].metrics.get(name) or {} for p in runs]
+        known = [m["mean"] for m in metrics if m.get("mean") is not None]
+        return float(np.mean(known)) if known else None
+
+    best = max(settings, key=lambda runs: mean(runs, data.study.primary) or 0.0)
+    score = mean(best, data.study.primary)
+    return {
+        "line": f"{place_name(place)}, {split}: {arm}",
+        "arm": arm,
+        "point": place_name(place),
+        "split": split,
+        "weight": weight,
+        "score": None if score is None else 100 * score,
+        "loss": mean(best, "loss"),
+        "tube_loss": mean(best, "tube_loss"),
+        "seeds": len(best),
+    }
+
+
+def cost_figure(data: StudyData) -> Figure | str:
+    """Seconds a step of every arm, relative to the baseline."""
+    seconds: dict[str, list[float]] = {}
+    for planned in data.finals():
+        run = data.runs[planned.run]
+        if run.status == "done" and run.seconds_per_step is not None:
+            seconds.setdefault(planned.arm, []).append(run.seconds_per_step)
+    baseline = seconds.get(data.study.baseline)
+    if not baseline:
+        return "cost needs a baseline run that was trained in one go"
+    usual = float(np.median(baseline))
+    arms = [arm for arm in data.study.arms if arm in seconds]
+    rows: list[dict[str, Any]] = []
+    for arm in arms:
+        low, middle, high = np.quantile(seconds[arm], [0.25, 0.5, 0.75])
+        rows.append({"arm": arm, "runs": len(seconds[arm]), "seconds_per_step": float(middle),
+                     "relative": float(middle) / usual, "low": float(low) / usual,
+                     "high": float(high) / usual})  # fmt: skip
+    layers: list[Spec] = [
+        {"mark": {"type": "bar", "opacity": 0.85, "height": {"band": 0.7}}},
+        interval_over_bars(),
+    ]  # fmt: skip
+    return Figure(
+        name="cost",
+        title=f"Training time of a step, relative to {data.study.baseline}",
+        caption=f"1 is the baseline's median ({usual:.3g} s a step). Bars are medians over the "
+        "final runs, thin lines their quartiles; runs that were resumed are left out, as their "
+        "time is known in part only. Runs that shared a machine slow each other down.",
+        columns=("arm", "runs", "seconds_per_step", "relative", "low", "high"),
+        rows=rows,
+        layers=layers,
+        encoding={
+            "x": number("relative", "times the baseline", scale={"zero": True}),
+            "y": named("arm", arms),
+            "color": colour(list(data.study.arms), arms) | {"legend": None},
+            "tooltip": tooltip({"arm": "arm", "seconds_per_step": "s a step",
+                                "relative": "relative", "runs": "runs"}),
+        },
+        height=bar_height(len(arms), 34),
+    )  # fmt: skip
