@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "semtube"
 ROWS = (
     {"cli"},
     {"study", "report"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "geometry"},
     {"data", "tasks", "models"},
     {"objectives", "rhm", "statistics", "scaling"},
     {"seeding", "config", "run_folder"},
@@ -71,7 +71,8 @@ def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
         "from semtube.cli import main; main(['--help'])",
         "from semtube.config import RunConfig",
         "from semtube.cli.rhm import run; run(['--help'])",
-        "import semtube.report.demo",
+        "import semtube.report.study_page",
+        "import semtube.cli.study, semtube.study.study_file, semtube.study.cost",
     ],
 )
 def test_what_must_be_quick_loads_no_torch(code: str) -> None:

@@ -1,0 +1,1 @@
+"""What hidden-state trajectories look like: measures, each with its null."""

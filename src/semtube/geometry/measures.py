@@ -1,0 +1,178 @@
+"""Every measure under its name: unit, range, cost and what it is to be held against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from semtube.geometry.measured import Measured
+from semtube.geometry.nulls import NullValue, pooled, simulate
+from semtube.geometry.paths import Paths
+from semtube.geometry.straightness import (
+    SPANS,
+    chord_over_path,
+    curvature,
+    span_loss_by_length,
+    tube_loss,
+    tube_loss_by_width,
+    turning_angle_rad,
+)
+from semtube.geometry.tube_radius import WINDOWS, straightening_lemma, tube_radius
+
+#: `cheap` measures are for every batch of a training run's log; `dear` ones for a probe.
+Cost = Literal["cheap", "dear"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number means.
+
+    Args:
+        name: its name in tables.
+        over: what has one value: a document's trajectory, a set of states, a pair of neighbouring
+            layers, or a pair of checkpoints.
+        unit: "" for a pure number, "rad", "state" for the unit of the states, "1/state".
+        low, high: range; `math.inf` for none.
+        null: what it is held against. "simulated": the nulls of `nulls.NULLS`, at the same length
+            and width.
+        cost: see `Cost`.
+        lengths: in tokens, where there is a value for each; else empty.
+    """
+
+    name: str
+    over: Literal["document", "set", "layers", "checkpoints"]
+    unit: str
+    low: float
+    high: float
+    null: str = "simulated"
+    cost: Cost = "cheap"
+    lengths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """Measures of a document that are computed together.
+
+    Args:
+        compute: from paths to the value of each measure, in the order of `measures`.
+        increments: whether it wants `Paths.of_increments`.
+    """
+
+    compute: Callable[[Paths], tuple[Measured, ...]]
+    measures: tuple[Measure, ...]
+    increments: bool = False
+
+
+def _tube(paths: Paths) -> tuple[Measured, ...]:
+    tube = tube_radius(paths)
+    return (
+        tube.largest,
+        tube.largest_relative,
+        tube.mean_relative,
+        tube.parallel,
+        tube.perpendicular,
+        tube.noise_to_signal,
+    )
+
+
+def _lemma(paths: Paths) -> tuple[Measured, ...]:
+    lemma = straightening_lemma(paths)
+    return lemma.largest_ratio, lemma.mean_ratio
+
+
+def _document(name: str, unit: str, high: float, **rest: object) -> Measure:
+    return Measure(name, "document", unit, 0.0, high, **rest)  # type: ignore[arg-type]
+
+
+def _dear(name: str, unit: str, high: float) -> Measure:
+    return _document(name, unit, high, cost="dear", lengths=WINDOWS)
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(lambda paths: (tube_loss(paths),), (_document("tube_loss", "", 2),)),
+    Family(
+        lambda paths: (tube_loss(paths, form="span"),),
+        (_document("span_loss", "", 2),),
+        increments=True,
+    ),
+    Family(
+        lambda paths: (turning_angle_rad(paths),), (_document("turning_angle", "rad", math.pi),)
+    ),
+    Family(lambda paths: (curvature(paths),), (_document("curvature", "1/state", math.inf),)),
+    Family(lambda paths: (chord_over_path(paths),), (_document("chord_over_path", "", 1),)),
+    Family(
+        lambda paths: (tube_loss_by_width(paths),),
+        (_document("tube_loss_by_width", "", 2, cost="dear", lengths=SPANS),),
+    ),
+    Family(
+        lambda paths: (span_loss_by_length(paths),),
+        (_document("span_loss_by_length", "", 2, cost="dear", lengths=SPANS),),
+        increments=True,
+    ),
+    Family(
+        _tube,
+        (
+            _dear("tube_radius", "state", math.inf),
+            _dear("tube_radius_relative", "", math.inf),
+            _dear("tube_deviation_relative", "", math.inf),
+            _dear("parallel", "state", math.inf),
+            _dear("perpendicular", "state", math.inf),
+            _dear("noise_to_signal", "", math.inf),
+        ),
+    ),
+    Family(_lemma, (_dear("lemma_largest_ratio", "", 1), _dear("lemma_mean_ratio", "", 1))),
+)
+
+_GAUSSIAN = "Gaussian states of the same number and width"
+
+#: Measures that are not of one document: what computes them is named in their own files.
+OTHERS: tuple[Measure, ...] = (
+    Measure("effective_rank", "set", "", 0, math.inf, _GAUSSIAN),
+    Measure("first_share", "set", "", 0, 1, _GAUSSIAN),
+    Measure("anisotropy", "set", "", -1, 1, "0, directions spread evenly"),
+    Measure("spectral_tail", "set", "", -math.inf, math.inf, f"{_GAUSSIAN}; shuffled coordinates"),
+    Measure("views_residual_share", "set", "", 0, 1, "1 - rank / N, views apart from each other"),
+    Measure("concept_within", "set", "", -1, 1, "concept_across"),
+    Measure("concept_across", "set", "", -1, 1, "0, directions spread evenly"),
+    Measure("capacity", "set", "", 0, 2, "2, single points", "dear"),
+    Measure("capacity_dimension", "set", "", 0, math.inf, "0, single points", "dear"),
+    Measure("capacity_radius", "set", "", 0, math.inf, "0, single points", "dear"),
+    Measure("capacity_utility", "set", "", 0, math.inf, "0, single points", "dear"),
+    Measure("feature_stability", "set", "", -1, 1, "0, isotropic noise", "dear"),
+    Measure("transport", "layers", "rad", 0, math.pi, "0, equal distributions", "dear"),
+    Measure("drift", "checkpoints", "", 0, 2, "0, no change; 1, nothing in common", "dear"),
+)
+
+MEASURES: dict[str, Measure] = {
+    measure.name: measure
+    for measure in (*(m for family in FAMILIES for m in family.measures), *OTHERS)
+}
+
+
+def measure_documents(states: Paths, increments: Paths, *, dear: bool) -> dict[str, Measured]:
+    """Every measure of every document, by name: (N,), or (N, W) for one with lengths.
+
+    Args:
+        states, increments: `Paths.of_documents` and `Paths.of_increments` of one batch.
+        dear: with those of that cost.
+    """
+    found = {}
+    for family in FAMILIES:
+        if dear or family.measures[0].cost == "cheap":
+            values = family.compute(increments if family.increments else states)
+            found |= {m.name: value for m, value in zip(family.measures, values, strict=True)}
+    return found
+
+
+def null_values(
+    null: str, *, num_tokens: int, width: int, dear: bool, num_paths: int = 32, seed: int = 0
+) -> dict[str, NullValue]:
+    """What every measure of a document says of a null, see `nulls.null_value`."""
+    found = []
+    for k in range(num_paths):
+        paths = simulate(null, num_tokens=num_tokens, width=width, num_paths=1, seed=seed, first=k)
+        # Without template between the tokens, increments run along the path itself.
+        found.append(measure_documents(paths, paths, dear=dear))
+    return {name: pooled([each[name] for each in found]) for name in found[0]}

@@ -1,0 +1,83 @@
+"""Residuals and singular values against torch's own, and views that know nothing of each other."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from semtube.geometry.two_views import TwoViews
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def fit(prompt_ND: Tensor, answer_ND: Tensor, batch: int = 1000, top: int = 100):
+    views = TwoViews(top)
+    for pair in zip(prompt_ND.split(batch), answer_ND.split(batch), strict=True):
+        views.add(*pair)
+    return views.result()
+
+
+@pytest.mark.parametrize("batch", [1, 17, 1000])
+def test_all_numbers_equal_those_of_whole_matrices(batch):
+    prompt_ND, noise_ND = normal(90, 8) + 2, normal(90, 8, seed=1)
+    answer_ND = prompt_ND @ normal(8, 8, seed=2) + noise_ND - 5
+    found = fit(prompt_ND, answer_ND, batch)
+    apart_ND = prompt_ND - answer_ND
+    torch.testing.assert_close(found.raw, torch.linalg.svdvals(apart_ND))
+    unit_ND = apart_ND / apart_ND.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(found.normalised, torch.linalg.svdvals(unit_ND))
+    solution = torch.linalg.lstsq(prompt_ND, answer_ND).solution
+    residual = float((prompt_ND @ solution - answer_ND).norm())
+    assert found.residual == pytest.approx(residual, rel=1e-8)
+    assert found.residual_share == pytest.approx((residual / float(answer_ND.norm())) ** 2)
+    assert found.num_examples == 90
+    assert found.num_alike == 0
+
+
+def test_a_linear_map_leaves_nothing_and_scale_does_not_matter():
+    prompt_ND = normal(60, 5)
+    assert fit(prompt_ND, prompt_ND @ normal(5, 5, seed=1)).residual_share < 1e-12
+    answer_ND = normal(60, 5, seed=2)
+    large, small = fit(prompt_ND, answer_ND), fit(prompt_ND * 1e-3, answer_ND * 1e-3)
+    assert small.residual == pytest.approx(large.residual * 1e-3)
+    assert small.residual_share == pytest.approx(large.residual_share)
+
+
+def test_views_apart_from_each_other_have_the_share_of_the_null():
+    shares = [fit(normal(100, 20, seed=2 * k), normal(100, 20, seed=2 * k + 1)) for k in range(20)]
+    values = torch.tensor([each.residual_share for each in shares])
+    assert shares[0].null_share == pytest.approx(0.8)
+    assert float(values.mean()) == pytest.approx(0.8, abs=5 * float(values.std()) / math.sqrt(20))
+    few = fit(normal(6, 20), normal(6, 20, seed=1))
+    assert few.residual_share < 1e-9
+    assert few.null_share == 0
+
+
+def test_collapsed_and_equal_views():
+    prompt_ND = normal(30, 1) * torch.arange(1.0, 5)  # of rank 1
+    found = fit(prompt_ND, normal(30, 4, seed=1))
+    assert found.null_share == pytest.approx(1 - 1 / 30)
+    assert math.isfinite(found.residual)
+    same = fit(normal(4, 3), normal(4, 3))
+    assert same.num_alike == 4
+    assert same.raw.tolist() == same.normalised.tolist() == [0, 0, 0]
+    assert fit(torch.zeros(4, 3), torch.zeros(4, 3)).residual_share == 0
+
+
+def test_one_direction_of_difference_is_one_singular_value():
+    prompt_ND, step_D = normal(25, 6), torch.tensor([0.0, 3, 0, 0, 4, 0])
+    found = fit(prompt_ND, prompt_ND + step_D, top=3)
+    torch.testing.assert_close(
+        found.raw, torch.tensor([25.0, 0, 0], dtype=torch.float64), atol=1e-6, rtol=0
+    )
+    assert float(found.normalised[0]) == pytest.approx(5)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="two views of one shape"):
+        TwoViews().add(torch.zeros(2, 3), torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="no rows"):
+        TwoViews().result()
