@@ -25,9 +25,9 @@ ARMS = {
     "ntp": {"objective": "ntp"},
     "tube": {"objective": "tube"},
     "tube, span": {"objective": "tube", "options": {"form": "span"}},
-    "tube, Zero": {"objective": "tube", "options": {"law": "anchored"}},
-    "tube, Pred": {"objective": "tube", "options": {"predictor": "linear"}},
-    "two-view": {"objective": "two_view"},
+    "zero": {"objective": "tube", "options": {"law": "anchored"}},
+    "predictor": {"objective": "tube", "options": {"predictor": "linear"}},
+    "two_view": {"objective": "two_view"},
     "mask": {"objective": "masked_span"},
     "curvature": {"objective": "curvature"},
 }

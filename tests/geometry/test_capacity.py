@@ -62,12 +62,12 @@ def check_spheres(shape: tuple[int, float], sets: int) -> None:
         for seed in range(sets)
     ]  # fmt: skip
     values = torch.tensor([[r.capacity, r.dimension, r.radius, r.utility] for r in reports])
-    mean, spread = values.mean(0), values.std(0)
-    assert float(mean[0]) == pytest.approx(SPHERES[shape][0], rel=0.05)
-    for k in range(1, 4):
-        # The table's own numbers are those of one set.
-        room = 3 * float(spread[k]) * math.sqrt(1 + 1 / sets)
-        assert float(mean[k]) == pytest.approx(SPHERES[shape][k], abs=room)
+    # The table's numbers are those of one set, with a spread of 2 to 5 %. The utility has the
+    # errors of the other three, by the identity.
+    for value, expected, room in zip(
+        values.mean(0).tolist(), SPHERES[shape], (0.05, 0.05, 0.05, 0.1), strict=True
+    ):
+        assert value == pytest.approx(expected, rel=room)
     for report in reports:
         identity = report.utility * (1 + report.radius**-2) / report.dimension
         assert report.capacity == pytest.approx(identity, rel=1e-9)

@@ -9,7 +9,8 @@ from study_store import Store, write, write_lines
 
 from semtube.errors import UserError
 from semtube.report.study_cells import matching, paired, place_name, study_cells
-from semtube.report.study_data import MOST_TRACE_POINTS, read_study, thinned
+from semtube.report.study_data import MOST_TRACE_POINTS
+from semtube.report.study_reading import read_study, thinned
 from semtube.statistics.intervals import t_interval
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from semtube.report.escaping import csv_text, markdown_text, script_json
 from semtube.report.study_cells import matching, paired, study_cells
 from semtube.report.study_checks import fairness
 from semtube.report.study_comparisons import NUM_RESAMPLES, deciding, family, multipliers
-from semtube.report.study_data import read_study
 from semtube.report.study_page import build_report, summary, write_report
+from semtube.report.study_reading import read_study
 from semtube.statistics.detectable import detectable_difference
 from semtube.statistics.equivalence import equivalence_test
 from semtube.statistics.holm import holm
@@ -311,3 +312,17 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
 def test_no_study_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         write_report(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_of_two_thousand_rows(tmp_path: Path) -> None:
+    """Under a minute of one core and under 10 MB."""
+    arms = {name: 0.02 * number for number, name in enumerate(("ntp", "tube", "mask", "view"))}
+    fractions = [1 / 2**k for k in range(6)]
+    store = Store(gains=arms, fractions=fractions, seeds=range(42), num_rows=2000, num_steps=1000)
+    folder = store.write(tmp_path)
+    assert len(list((folder / "runs").glob("*/result.json"))) == 1008
+    started = time.process_time()
+    page = write_report(folder)
+    assert time.process_time() - started < 60
+    assert page.stat().st_size < 10_000_000

@@ -21,7 +21,7 @@ from semtube.report.study_answer import Answer, answer
 from semtube.report.study_cells import matching, shown_settings, study_cells
 from semtube.report.study_checks import fairness, missing, states
 from semtube.report.study_comparisons import deciding, family, multipliers
-from semtube.report.study_data import StudyData, read_study
+from semtube.report.study_data import StudyData
 from semtube.report.study_figures import (
     agreement_figure,
     arm_figure,
@@ -31,6 +31,7 @@ from semtube.report.study_figures import (
 )
 from semtube.report.study_marks import Figure
 from semtube.report.study_published import published_tables
+from semtube.report.study_reading import read_study
 from semtube.report.study_run_figures import (
     cost_figure,
     landscape_figure,
