@@ -86,6 +86,45 @@ def test_bad_input(sizes, shape, wanted) -> None:
         )
 
 
+@pytest.mark.parametrize("method", ["interpolation", "fit"])
+def test_what_a_seed_does_to_both_arms_leaves_no_width(method) -> None:
+    """Seeds that scale both arms' errors alike: paired, every resample has k = 4."""
+    seeds = np.array([0.8, 1.0, 1.3])
+    base, arm = (scale * SIZES[:, None] ** -0.5 * seeds for scale in (4.0, 2.0))
+    found = data_multipliers(SIZES, base, arm, higher_is_better=False, generator=rng())
+    for m in by_method(found, method)[2:]:
+        assert [m.low, m.value, m.high] == pytest.approx([4.0] * 3, rel=1e-3)
+
+
+def test_identical_noisy_arms_are_one_by_fit_and_their_intervals_too() -> None:
+    base = curve(4, 0.01, rng())
+    found = data_multipliers(SIZES, base, base, higher_is_better=False, generator=rng())
+    assert all(m.value == 1.0 for m in found)
+    for m in found:
+        assert [m.low, m.high] == pytest.approx([1.0, 1.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+@pytest.mark.parametrize(("scale", "truth"), [(4 / 2**0.5, 2.0), (4.0, 1.0)])
+def test_interpolated_intervals_hold_the_truth(scale, truth, num_seeds) -> None:
+    """At least 95 % less what 300 simulations may miss by chance in one of ten thousand cases.
+
+    Three sizes, so that nothing is fitted and it is quick.
+    """
+    generator, held, trials, sizes = rng(3), 0, 300, SIZES[:3]
+    for _ in range(trials):
+        base, arm = (
+            0.05 + s * sizes[:, None] ** -0.5 + generator.normal(0, 0.004, (3, num_seeds))
+            for s in (4.0, scale)
+        )
+        found = data_multipliers(
+            sizes, base, arm, higher_is_better=False, num_resamples=300, generator=generator
+        )
+        middle = found[2 if truth > 1 else 1]
+        held += middle.low <= truth <= middle.high
+    assert held >= stats.binom.ppf(1e-4, trials, 0.95)
+
+
 def coverage(trials: int, scale: float, truth: float, method: str, num_resamples: int) -> float:
     generator, held = rng(7), 0
     for _ in range(trials):

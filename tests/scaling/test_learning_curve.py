@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from semtube.scaling.learning_curve import fit_curve
+from semtube.scaling.learning_curve import Curve, fit_curve
 
 SIZES = 250 * 2.0 ** np.arange(6)
 
@@ -38,6 +38,18 @@ def test_noise_leaves_the_constants_unbiased_within_their_spread() -> None:
     assert abs(exponents.mean() - 0.5) < 5 * error + 0.02
     # Slopes of single residuals are up to 1,000 here.
     assert all(curve.gradient_norm < 1e-2 for curve in found)
+
+
+def test_a_resample_is_fitted_as_well_from_any_curve_as_from_all_starts() -> None:
+    """Also from a curve whose floor is nothing, which has no slope there."""
+    generator = np.random.default_rng(3)
+    sizes = np.repeat(SIZES, 3)
+    nothing = Curve(5.0, 0.3, 1e-18, 0.0, 0.0, 1.0)
+    for floor in (0.01, 0.1, 1.0):
+        noisy = (5 * sizes**-0.5 + floor) * np.exp(generator.normal(0, 0.02, len(sizes)))
+        best = fit_curve(sizes, noisy)
+        for near in (nothing, best, Curve(5.0, 0.5, floor, 0.0, 0.0, 1.0)):
+            assert fit_curve(sizes, noisy, near=near).objective <= best.objective * 1.001
 
 
 @pytest.mark.parametrize(

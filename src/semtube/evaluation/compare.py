@@ -196,7 +196,7 @@ def compare_records(
 
 def comparison_table(comparison: PairedComparison, name_a: str, name_b: str) -> str:
     """The comparison as a Markdown table of quantity and value, ending in a line break."""
-    a, b = _cell(name_a), _cell(name_b)
+    a, b = markdown_cell(name_a), markdown_cell(name_b)
     low, high = 100 * comparison.interval.low, 100 * comparison.interval.high
     rows = [
         ("test rows", f"{comparison.num_examples}"),
@@ -215,6 +215,6 @@ def comparison_table(comparison: PairedComparison, name_a: str, name_b: str) -> 
     return "\n".join(lines + [f"| {quantity} | {value} |" for quantity, value in rows]) + "\n"
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """The text as it may stand in a Markdown cell: no bare pipe, no line break."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")

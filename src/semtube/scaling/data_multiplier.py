@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize
 
 from semtube.scaling.learning_curve import MIN_SIZES, Curve, fit_curve
+from semtube.scaling.resampling import drawn_seeds, of_resamples, seed_stretch
 
 #: Resamples of a fitted curve; each is an optimisation.
 NUM_FITS = 300
@@ -78,7 +79,7 @@ def data_multipliers(
     sizes_F = np.asarray(sizes_F, dtype=float)
     arms_AFS = np.stack([np.asarray(baseline_FS, float), np.asarray(arm_FS, float)])
     _check(sizes_F, arms_AFS)
-    drawn_RS = generator.integers(arms_AFS.shape[2], size=(num_resamples, arms_AFS.shape[2]))
+    drawn_RS = drawn_seeds(arms_AFS.shape[2], num_resamples, generator)
     errors_AFS = 1 - arms_AFS if higher_is_better else arms_AFS
     found = _by_interpolation(sizes_F, arms_AFS, drawn_RS, higher_is_better, confidence)
     return found + _by_fit(sizes_F, errors_AFS, drawn_RS[:NUM_FITS], higher_is_better, confidence)
@@ -114,7 +115,7 @@ def _by_interpolation(
 
     means_AF = arms_AFS.mean(axis=2)
     log_k_F = answers(means_AF)
-    drawn_RF = np.array([answers(arms_AFS[:, :, drawn].mean(axis=2)) for drawn in drawn_RS])
+    drawn_RF = of_resamples(lambda drawn: answers(arms_AFS[:, :, drawn].mean(axis=2)), drawn_RS)
     base_F = _monotone(means_AF[0], higher_is_better)
     levels_F = base_F if higher_is_better else -base_F
     own_F = [_reached(log_F, base_F, level) for level in base_F]
@@ -158,7 +159,9 @@ def _by_fit(
     num_seeds = errors_AFS.shape[2]
     if len(sizes_F) < MIN_SIZES or (errors_AFS <= 0).any():
         few = len(sizes_F) < MIN_SIZES
-        why = f"fewer than {MIN_SIZES} sizes" if few else "an error of 0, whose log is fitted"
+        why = (
+            f"fewer than {MIN_SIZES} sizes" if few else "an error of 0 or less, whose log is fitted"
+        )
         nan = float("nan")
         return [Multiplier("fit", float(m), nan, None, None, None, note=why) for m in sizes_F]
     seeds_S = np.arange(num_seeds)
@@ -184,11 +187,11 @@ def _by_fit(
     log_k_F = answers(whole[0], whole[1])
     if np.array_equal(errors_AFS[0], errors_AFS[1]):
         log_k_F = np.zeros(len(sizes_F))
-    drawn_RF = np.array(
-        [
-            answers(*(fit(e, drawn, near) for e, near in zip(errors_AFS, whole, strict=True)))
-            for drawn in drawn_RS
-        ]
+    drawn_RF = of_resamples(
+        lambda drawn: answers(
+            *(fit(e, drawn, near) for e, near in zip(errors_AFS, whole, strict=True))
+        ),
+        drawn_RS,
     )
     levels_F = whole[0].predict(sizes_F)
     if higher_is_better:
@@ -232,11 +235,9 @@ def _interval(
 ) -> tuple[float | None, float | None]:
     if num_seeds < 2:
         return None, None
-    quantile = (1 + confidence) / 2
-    stretch = np.sqrt(num_seeds / (num_seeds - 1))
-    stretch *= stats.t.ppf(quantile, num_seeds - 1) / stats.norm.ppf(quantile)
     if np.isfinite(log_k):
-        drawn_R = log_k + stretch * (drawn_R - log_k)
+        drawn_R = log_k + seed_stretch(num_seeds, confidence) * (drawn_R - log_k)
+    quantile = (1 + confidence) / 2
     # Infinities are values like others here: no mean is taken, nor anything between two of them.
     low, high = np.quantile(drawn_R, [1 - quantile, quantile], method="inverted_cdf")
     return float(np.exp(low)), float(np.exp(high))

@@ -54,7 +54,8 @@ def fit_curve(num_examples: np.ndarray, losses: np.ndarray, *, near: Curve | Non
     early. Twenty starts over exponent and floor, by BFGS in log parameters with exact gradients.
 
     Args:
-        near: a curve to start from alone, for resampled runs.
+        near: for resampled runs: start from this curve and from the best of a few floors only. The
+            curve alone would not do, as a floor near 0 has no slope to leave it by.
 
     Raises:
         ValueError: unequal lengths, fewer than four different sizes, or a value not above 0.
@@ -75,7 +76,7 @@ def fit_curve(num_examples: np.ndarray, losses: np.ndarray, *, near: Curve | Non
         optimize.minimize(
             _objective, start, args=(log_m, log_y), jac=True, method="BFGS", options={"gtol": 1e-5}
         )
-        for start in (_starts(y, log_m) if near is None else [_start_near(near, centre)])
+        for start in (_starts(y, log_m) if near is None else _few_starts(y, log_m, near, centre))
     ]
     finite = [fit for fit in found if np.isfinite(fit.fun)]
     best = min(finite, key=lambda fit: fit.fun)
@@ -102,9 +103,18 @@ def _starts(losses: np.ndarray, log_m: np.ndarray) -> list[np.ndarray]:
     return starts
 
 
-def _start_near(curve: Curve, centre: float) -> np.ndarray:
-    log_scale = np.log(curve.scale) - curve.exponent * centre
-    return np.array([log_scale, np.log(curve.exponent), np.log(curve.floor)])
+def _few_starts(
+    losses: np.ndarray, log_m: np.ndarray, near: Curve, centre: float
+) -> list[np.ndarray]:
+    """The curve at hand, and the best of the straight lines through log(loss - floor)."""
+    log_scale = np.log(near.scale) - near.exponent * centre
+    tried = []
+    for share in (*_FLOORS, 0.97):
+        floor = share * losses.min()
+        slope, level = np.polyfit(log_m, np.log(losses - floor), 1)
+        tried.append(np.array([level, np.log(max(-slope, 0.01)), np.log(floor)]))
+    best = min(tried, key=lambda start: _objective(start, log_m, np.log(losses))[0])
+    return [np.array([log_scale, np.log(near.exponent), np.log(near.floor)]), best]
 
 
 def _objective(

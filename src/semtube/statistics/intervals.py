@@ -90,6 +90,18 @@ def t_interval(values: Sequence[float], confidence: float) -> Interval | None:
     return Interval(float(mean - half_width), float(mean + half_width), confidence)
 
 
+def are_equal(values: np.ndarray) -> bool:
+    """Whether values are equal but for rounding: 0.62 - 0.61 is not 0.61 - 0.60 in the last bit."""
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
+
+
+def no_spread(num_seeds: int) -> str:
+    """Why nothing is said of other seeds: the values are one, or all equal."""
+    if num_seeds == 1:
+        return "one seed says nothing about how seeds differ"
+    return f"all {num_seeds} seeds gave the same, so how far seeds differ is unknown"
+
+
 # Shape letters: S seeds, N test rows, P distinct columns of scores, R resamples.
 
 

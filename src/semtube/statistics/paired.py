@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from semtube.statistics.intervals import Interval, t_interval
+from semtube.statistics.intervals import Interval, are_equal, t_interval
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class PairedTest:
     Args:
         mean: in the unit of the score.
         deviation: of the differences, dividing by S - 1; None for one pair.
-        interval: Student's, of the mean; None for one pair, and for differences that are all equal,
-            from which no spread can be estimated. So are the p values.
+        interval: Student's, of the mean; None for one pair, and for differences that are all equal
+            but for rounding, from which no spread can be estimated. So are the p values.
         p_two_sided: of a mean difference of zero.
         p_greater: of a mean difference of at most zero.
     """
@@ -49,7 +49,7 @@ def paired_t_test(differences: Sequence[float], confidence: float = 0.95) -> Pai
     if len(values) == 1:
         return PairedTest(mean, None, 1, None, None, None)
     deviation = float(values.std(ddof=1))
-    if np.ptp(values) == 0:
+    if are_equal(values):
         return PairedTest(mean, deviation, len(values), None, None, None)
     return PairedTest(
         mean,
