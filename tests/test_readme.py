@@ -27,6 +27,7 @@ def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_commands_run_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every `semtube` line of the README, as written, with fewer steps and rows."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").symlink_to(ROOT / "studies")  # they are run in a checkout
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     if has_data := "SEMTUBE_SHARED" in os.environ:
         monkeypatch.setenv("SEMTUBE_DATA", str(Path(os.environ["SEMTUBE_SHARED"]) / "data"))
