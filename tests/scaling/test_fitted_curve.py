@@ -31,7 +31,7 @@ def coverage(trials: int, num_seeds: int, noise: float) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_seeds", "trials"), [(3, 150), (5, 40)])
+@pytest.mark.parametrize(("num_seeds", "trials"), [(3, 100), (5, 20)])
 def test_intervals_hold_the_constants_at_their_rate(num_seeds, trials) -> None:
     """At least 95 % less what so many simulations may miss by chance once in ten thousand."""
     assert (
