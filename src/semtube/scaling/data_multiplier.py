@@ -66,6 +66,8 @@ def data_multipliers(
     Intervals resample seeds, the same for both arms and all sizes, and stretch the deviations of
     log k by sqrt(S / (S - 1)) * t(S - 1) / z, as few seeds spread too little. A resample without a
     value counts as 0 or infinity; a limit that falls on one is told as the bound on that side.
+    Simulated, 95 % intervals by interpolation hold the truth in 93 to 97 % with three or five seeds
+    and in only 89 to 93 % with two.
 
     Args:
         baseline_FS, arm_FS: scores; column s of both is the same seed.
