@@ -76,6 +76,13 @@ def test_bad_studies_are_refused_in_one_sentence(fields, wanted) -> None:
             "unequal size \\(ntp 1, tube 2\\)",
         ),
         (Tuning(grids={"ntp": {"learning_rate": []}, "tube": {}}), "learning_rate is \\[\\]"),
+        (Tuning(grids={"ntp": "0.1", "tube": {}}), "grid of 'ntp' is '0.1': it must be option"),
+        (Tuning(grids={"ntp": [0.1], "tube": {}}), "grid of 'ntp' is \\[0.1\\]: it must be"),
+        (Tuning(grids={"ntp": [], "tube": {}}), "list settings that all set the same"),
+        (
+            Tuning(grids={"ntp": [{"steps": 3}, {"seed": 1}], "tube": {}}),
+            "list settings that all set the same",
+        ),
         (Tuning(grids={"sft": {}}), "arm of a tuning grid is 'sft'"),
         (Tuning(grids={"ntp": {}, "tube": {}}, seed=9), "tuning seed is 9"),
         (Tuning(grids={"ntp": {}, "tube": {}}, at={"fraction": [0.5]}), "tuning at fraction"),
@@ -143,3 +150,10 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path, name, text, wanted)
 def test_the_numbered_studies_can_be_meant(path: Path) -> None:
     assert load_study(path).doc
     assert load_study(path, quick=True).generated
+
+
+def test_a_list_of_settings_is_tried_as_it_stands() -> None:
+    listed = [{"learning_rate": 1e-3, "weight": 0.08}, {"learning_rate": 2e-3, "weight": 0.02}]
+    study = changed(tuning=Tuning(grids={"ntp": {"learning_rate": [1e-3, 2e-3]}, "tube": listed}))
+    study.check()
+    assert study.combinations("tube") == listed

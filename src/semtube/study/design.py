@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -43,7 +43,8 @@ class Tuning:
     """Settings tried on validation rows before the final runs; the best of each arm is kept.
 
     Args:
-        grids: arm -> option -> values. Every arm tries as many combinations.
+        grids: arm -> option -> values, all combinations of which are tried; or arm -> list of
+            settings, to try these alone. Every arm tries as many.
         at: axis -> its values at which is tuned; other values take the choice of the nearest (by
             ratio). Empty: tuned once, for all.
         seed: the seed of the tuning runs.
@@ -51,7 +52,7 @@ class Tuning:
             primary score. Ties go to the lower validation loss.
     """
 
-    grids: Mapping[str, Mapping[str, Sequence[Any]]]
+    grids: Mapping[str, Mapping[str, Sequence[Any]] | Sequence[Settings]]
     at: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seed: int = 1
     score: str | None = None
@@ -134,8 +135,8 @@ class Study:
 
     def _check_options(self) -> None:
         known = RunConfig.__dataclass_fields__
-        grids = self.tuning.grids if self.tuning else {}
-        for option in itertools.chain(self.base, self.axes, *self.arms.values(), *grids.values()):
+        tuned = [self._tuned_options(arm) for arm in self.tuning.grids] if self.tuning else []
+        for option in itertools.chain(self.base, self.axes, *self.arms.values(), *tuned):
             if option not in known:
                 near = difflib.get_close_matches(option, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "see semtube train --help"
@@ -168,6 +169,9 @@ class Study:
         _one_of("tuning seed", self.tuning.seed, self.axes["seed"])
         for arm, grid in self.tuning.grids.items():
             _one_of("arm of a tuning grid", arm, self.arms)
+            if not isinstance(grid, Mapping):
+                self._check_listed(arm, grid)
+                continue
             for option, values in grid.items():
                 if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                     raise UserError(f"grid of {arm!r}: {option} is {values!r}: list its values")
@@ -183,12 +187,36 @@ class Study:
         if not (self.base.get("validation_rows") or self.base.get("validation")):
             raise UserError("tuning needs validation rows: set validation_rows (or validation)")
 
+    @staticmethod
+    def _check_listed(arm: str, grid: Sequence[Settings]) -> None:
+        """Settings listed one by one all set the same options."""
+        if not grid or len({frozenset(settings) for settings in grid}) > 1:
+            raise UserError(
+                f"grid of {arm!r} is {list(grid)}: list settings that all set the same options"
+            )
+
+    def _tuned_options(self, arm: str) -> Iterable[str]:
+        if self.tuning is None:
+            return ()
+        grid = self.tuning.grids.get(arm, {})
+        if isinstance(grid, Mapping):
+            return grid
+        if (
+            isinstance(grid, str)
+            or not isinstance(grid, Sequence)
+            or not all(isinstance(settings, Mapping) for settings in grid)
+        ):
+            raise UserError(
+                f"grid of {arm!r} is {grid!r}: it must be option -> values, or a list of settings"
+            )
+        return itertools.chain(*grid)
+
     def _check_clashes(self, arm: str) -> None:
         """No option is set in two places."""
         places = {"base": self.base, f"arm {arm!r}": self.arms[arm], "axes": self.axes}
         places[f"regime {self.regime!r}"] = REGIMES[self.regime]
         if self.tuning is not None:
-            places[f"the grid of {arm!r}"] = self.tuning.grids[arm]
+            places[f"the grid of {arm!r}"] = dict.fromkeys(self._tuned_options(arm))
         for (name, one), (other, two) in itertools.combinations(places.items(), 2):
             for option in one:
                 if option in two:
@@ -216,6 +244,8 @@ class Study:
     def combinations(self, arm: str) -> list[dict[str, Any]]:
         """The settings tried for an arm; one empty one where nothing is tuned."""
         grid = self.tuning.grids[arm] if self.tuning else {}
+        if not isinstance(grid, Mapping):
+            return [dict(settings) for settings in grid]
         return [
             dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
         ]
