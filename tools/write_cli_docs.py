@@ -14,8 +14,9 @@ from semtube.cli import main
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 COMMANDS = (
-    "", "demo", "train", "evaluate", "compare", "fit", "study", "report", "objectives", "data",
-    "data list", "data get", "data verify", "data card", "data generate", "data check", "data show",
+    "", "demo", "train", "evaluate", "compare", "probe", "fit", "study", "report", "objectives",
+    "data", "data list", "data get", "data verify", "data card", "data generate", "data check",
+    "data show",
     "rhm", "rhm sample", "rhm ilc", "rhm slc", "rhm data2vec", "rhm figure", "rhm all",
 )  # fmt: skip
 

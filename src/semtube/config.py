@@ -1,4 +1,4 @@
-"""What a run and an evaluation are: every setting in typed records. Needs no torch."""
+"""What a run, an evaluation and a probe are: every setting in typed records. Needs no torch."""
 
 from __future__ import annotations
 
@@ -304,6 +304,66 @@ class EvaluationOptions:
             _need(value is None or value >= 1, name, value, "at least 1")
         is_known = self.engine == "transformers" or "://" in self.engine
         _need(is_known, "engine", self.engine, "transformers, or the URL of a server")
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """On which rows trajectories are measured, and what of them.
+
+    Args:
+        data: JSONL file of rows; with a task, the name of a split, unset for its test.
+        task: A task of `semtube data list`; unset for the first run's own, or rows of your own.
+        task_options: Options of the task; unset for the first run's own.
+        data_folder: Folder with the task's files, or hf://datasets/OWNER/NAME; unset, they are
+            looked for in $SEMTUBE_DATA and the cache, then fetched from their source.
+        chat_form: Put chat rows by the model's chat `template`, or as `plain` text; unset for the
+            run's own, or `template`.
+        output: New folder for the table, pictures and page; for one run, unset is RUN/probe.
+        start: Also probe the model that each run began with, in front of it.
+        layers: Numbers from 1 or, from the end, from -1, and before_norm (what the last norm is
+            given), as '[1, before_norm, -1]'; unset for all.
+        content: Tokens of a trajectory: `text` (prompt and answer), `instruction` (the system
+            prompt too), `answer`, or `all`.
+        measures: `all`, or `cheap` for those that a log can afford.
+        limit: Only the first so many rows.
+        cone_prompts: How many of these rows' prompts are continued, greedily and sampled, to
+            measure the cone; 0 for none.
+        drawn_examples: How many trajectories are drawn, the first rows.
+        max_tokens: Longer rows are left out; unset for the run's own limit, or 512.
+        batch_tokens: Tokens of a batch, padding included; less needs less memory.
+        seed: Of all that is drawn at random, nulls included.
+        trust_remote_code: Run code that comes with the model. Off unless you trust its author.
+    """
+
+    data: str | None = None
+    task: str | None = None
+    task_options: dict[str, Any] | None = None
+    data_folder: str | None = None
+    chat_form: Literal["template", "plain"] | None = None
+    output: str | None = None
+    start: bool = False
+    layers: list[int | Literal["before_norm"]] | None = None
+    content: Literal["text", "instruction", "answer", "all"] = "text"
+    measures: Literal["all", "cheap"] = "all"
+    limit: int = 200
+    cone_prompts: int = 50
+    drawn_examples: int = 3
+    max_tokens: int | None = None
+    batch_tokens: int = 4096
+    seed: int = 0
+    trust_remote_code: bool = False
+
+    def check(self) -> None:
+        """Refuse values that cannot be meant.
+
+        Raises:
+            UserError: naming the option, its value and what it may be.
+        """
+        for name in ("max_tokens", "batch_tokens", "limit", "drawn_examples"):
+            value = getattr(self, name)
+            _need(value is None or value >= 1, name, value, "at least 1")
+        _need(self.cone_prompts >= 0, "cone_prompts", self.cone_prompts, "0 or more")
+        _need(self.layers != [], "layers", self.layers, "at least one layer, or unset")
 
 
 def _as_floats(value: Any) -> Any:

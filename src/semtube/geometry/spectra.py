@@ -122,6 +122,15 @@ class SpectrumOfStates:
         self._directions_D: Tensor | float = 0.0
         self._num_directions = 0
 
+    @property
+    def width(self) -> int:
+        """D.
+
+        Raises:
+            ValueError: no states.
+        """
+        return len(self._moments.mean_D)
+
     def add(self, states_ND: Tensor) -> None:
         """Take in states (N, D), see `Paths.rows`."""
         self._moments.add(states_ND)

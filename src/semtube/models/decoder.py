@@ -86,8 +86,15 @@ def find_state_module(model: nn.Module, decoder: nn.Module, layer: int) -> nn.Mo
             f"layer is {layer}, but the model has {num_layers} layers: use 1 to {num_layers}, or "
             f"-1 to -{num_layers}"
         )
-    if number == num_layers:
-        return decoder
+    return decoder if number == num_layers else layers_of(decoder, num_layers)[number - 1]
+
+
+def layers_of(decoder: nn.Module, num_layers: int) -> nn.ModuleList:
+    """The decoder's layers, first to last.
+
+    Raises:
+        UserError: they cannot be told apart from other lists of modules.
+    """
     lists = [
         child
         for child in decoder.children()
@@ -98,7 +105,7 @@ def find_state_module(model: nn.Module, decoder: nn.Module, layer: int) -> nn.Mo
             f"cannot tell which modules of {type(decoder).__name__} are its {num_layers} layers "
             f"({len(lists)} candidates): use layer=-1"
         )
-    return lists[0][number - 1]
+    return lists[0]
 
 
 def is_distributed(model: Any) -> bool:

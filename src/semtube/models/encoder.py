@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from semtube.errors import UserError
 from semtube.models.decoder import causal_lm_of
+from semtube.models.head import Head
 from semtube.models.host_output import states_of
 from semtube.objectives.objective import PADDING_INDEX, VECTOR
 
 #: Models whose attention is known to keep packed texts apart.
 _CHECKED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-
-#: Settings by which some models rescale their logits.
-_LOGIT_SCALES = ("logit_scale", "logits_scaling", "logits_soft_cap", "lm_head_multiplier")
 
 
 class ModelEncoder:
@@ -103,18 +101,9 @@ class ModelEncoder:
         Raises:
             UserError: the model has no head, or rescales its logits in a way not known here.
         """
-        head = self._causal_lm.get_output_embeddings()
-        config = self._causal_lm.config.get_text_config()
-        scaled = any(getattr(config, name, None) not in (None, 1) for name in _LOGIT_SCALES)
-        if head is None or scaled:
-            raise UserError(
-                f"{type(self._causal_lm).__name__} has no plain head, so its predictions cannot "
-                "be compared: use an objective over hidden states"
-            )
+        head = Head(self._causal_lm)
         with torch.autocast(**self._autocast):
-            logits = head(states.to(head.weight.dtype))
-        cap = getattr(config, "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+            return head(states)
 
     def again(self) -> Tensor:
         """See `Encoder`.

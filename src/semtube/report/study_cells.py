@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from semtube.errors import UserError
+from semtube.report.marks import Spec, choice
 from semtube.report.study_data import (
     Place,
     Planned,
@@ -191,3 +192,13 @@ def shown(value: Any) -> str:
 def shown_settings(settings: Mapping[str, Any]) -> str:
     """Settings on one line."""
     return ", ".join(f"{name} {shown(value)}" for name, value in settings.items()) or "-"
+
+
+def point_choice(places: Sequence[Place], first: Place | None) -> tuple[list[Spec], list[Spec]]:
+    """A list of the points to choose from, where there are several; `first` stands first."""
+    names = list(dict.fromkeys(place_name(place) for place in places))
+    if len(names) < 2:
+        return [], []
+    if first is not None and (name := place_name(first)) in names:
+        names = [name, *(other for other in names if other != name)]
+    return [choice("point_shown", "at", names)], [{"filter": "datum.point === point_shown"}]

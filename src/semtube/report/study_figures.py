@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from semtube.report.study_cells import CONFIDENCE, Cell, place_name
-from semtube.report.study_comparisons import Comparison
-from semtube.report.study_data import Place, RowScores, StudyData
-from semtube.report.study_marks import (
+from semtube.report.marks import (
     FRACTION_LABEL,
     Figure,
     Spec,
@@ -22,11 +19,13 @@ from semtube.report.study_marks import (
     log_number,
     named,
     number,
-    point_choice,
     shape,
     shift,
     tooltip,
 )
+from semtube.report.study_cells import CONFIDENCE, Cell, place_name, point_choice
+from semtube.report.study_comparisons import Comparison
+from semtube.report.study_data import Place, RowScores, StudyData
 from semtube.statistics.intervals import t_interval
 
 INTERVAL_NOTE = (

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import vl_convert
-from markupsafe import Markup
-
-from semtube.report.escaping import markdown_text, script_json
+from semtube.report.escaping import markdown_text
+from semtube.report.marks import Figure
+from semtube.report.offline_page import page, write_parts
 from semtube.report.study_answer import Answer, answer
 from semtube.report.study_cells import matching, shown_settings, study_cells
 from semtube.report.study_checks import fairness, missing, states
@@ -29,7 +24,6 @@ from semtube.report.study_figures import (
     ending_figure,
     fraction_figure,
 )
-from semtube.report.study_marks import Figure
 from semtube.report.study_published import published_tables
 from semtube.report.study_reading import read_study
 from semtube.report.study_run_figures import (
@@ -50,13 +44,6 @@ from semtube.report.study_tables import (
 )
 from semtube.report.table import Table
 from semtube.run_folder import write_json, write_text
-from semtube.version import __version__
-
-VEGA_LITE = "6.4"
-#: The one name of the bundle that the page uses.
-BUNDLED = "window.vegaEmbed = vegaEmbed;"
-FIGURE_WIDTH = 640
-SUBTITLE_CHARACTERS = 105
 
 
 @dataclass(frozen=True)
@@ -85,18 +72,11 @@ def write_report(folder: Path) -> Path:
     """
     report = build_report(read_study(folder))
     target = folder / "report"
-    for place in (target / "csv", target / "figures"):
-        place.mkdir(parents=True, exist_ok=True)
-        for old in place.iterdir():
-            old.unlink()
-    for table in (*report.tables, report.examples, report.runs, report.environments):
-        write_text(target / "csv" / f"{table.name}.csv", table.csv())
-    for figure in report.figures:
-        write_text(target / "csv" / f"figure_{figure.name}.csv", figure.csv())
-        draw(figure, target / "figures")
+    tables = [*report.tables, report.examples, report.runs, report.environments]
+    write_parts(target, tables, report.figures)
     write_json(target / "summary.json", summary(report))
     write_text(target / "report.md", markdown(report))
-    write_text(target / "index.html", page(report))
+    write_text(target / "index.html", _page(report))
     return target / "index.html"
 
 
@@ -143,34 +123,16 @@ def build_report(data: StudyData) -> Report:
     )
 
 
-def page(report: Report) -> str:
-    """The page. Its policy allows its own two scripts, by their hashes, and no request."""
-    bundle = vl_convert.javascript_bundle(BUNDLED, vl_version=VEGA_LITE) if report.figures else ""
-    js, css = _asset("study.js"), _asset("study.css")
-    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in (bundle, js) if script)
-    policy = (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.from_string(_asset("study.html.jinja")).render(
+def _page(report: Report) -> str:
+    return page(
+        "study.html.jinja",
+        figures=report.figures,
         study=report.data.study,
         answer=report.answer,
-        policy=Markup(policy),
-        css=Markup(css),
-        js=Markup(js),
-        bundle=Markup(bundle),
         contents=_contents(report),
         problems=missing(report.data),
         design=_design(report.data),
         fairness=fairness(report.data),
-        figures=report.figures,
         not_drawn=report.not_drawn,
         tables=report.tables,
         examples=report.examples,
@@ -178,22 +140,7 @@ def page(report: Report) -> str:
         environments=report.environments,
         configs=run_settings(report.data),
         commands=_commands(report.data),
-        version=__version__,
-        script_json=lambda value: Markup(script_json(value)),
-        data_uri=_data_uri,
     )
-
-
-def _asset(name: str) -> str:
-    return resources.files("semtube.report").joinpath("page", name).read_text(encoding="utf-8")
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _data_uri(text: str) -> str:
-    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.encode()).decode()
 
 
 def _contents(report: Report) -> list[tuple[str, str]]:
@@ -282,19 +229,3 @@ def markdown(report: Report) -> str:
     parts += ["## Environment and commands", textwrap.indent(_commands(data), "    ")]
     parts.append(report.environments.markdown().strip())
     return "\n\n".join(parts) + "\n"
-
-
-def draw(figure: Figure, folder: Path) -> None:
-    """Write folder/NAME.svg and NAME.png, on white, with title and caption."""
-    spec = figure.spec(width=FIGURE_WIDTH)
-    lines = textwrap.wrap(figure.caption, SUBTITLE_CHARACTERS)
-    spec["title"] = {
-        "text": figure.title, "subtitle": lines, "anchor": "start", "frame": "group",
-        "fontSize": 15, "subtitleFontSize": 11, "subtitleColor": "#555", "subtitlePadding": 6,
-        "offset": 14,
-    }  # fmt: skip
-    spec["config"] = spec["config"] | {"background": "white", "font": "sans-serif", "padding": 12}
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
-    write_text(folder / f"{figure.name}.svg", svg)
-    png = vl_convert.svg_to_png(svg, scale=2)
-    (folder / f"{figure.name}.png").write_bytes(png)

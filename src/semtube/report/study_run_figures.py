@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from semtube.report.study_cells import Cell, place_name
-from semtube.report.study_data import MOST_TRACE_POINTS, Place, Planned, StudyData
-from semtube.report.study_marks import (
+from semtube.report.marks import (
     Figure,
     Spec,
     bar_height,
@@ -19,10 +17,11 @@ from semtube.report.study_marks import (
     log_number,
     named,
     number,
-    point_choice,
     shape,
     tooltip,
 )
+from semtube.report.study_cells import Cell, place_name, point_choice
+from semtube.report.study_data import MOST_TRACE_POINTS, Place, Planned, StudyData
 
 #: Points of the axes whose traces stand in the page; all are in the runs' folders.
 MOST_TRACED_POINTS = 12

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers.utils import logging as transformers_logging
 
-from semtube.config import BATCH_TOKENS, PRESET_NAMES, EvaluationOptions, RunConfig
+from semtube.config import (
+    BATCH_TOKENS,
+    PRESET_NAMES,
+    EvaluationOptions,
+    ProbeOptions,
+    RunConfig,
+)
 from semtube.data.fractions import fingerprint
 from semtube.data.rendering import Rendered, Renderer
 from semtube.data.tokens import tokenize_rows
@@ -24,6 +30,8 @@ from semtube.study.environment import describe_environment
 from semtube.study.splits import check_rows, read_rows
 from semtube.tasks.catalogue import TASKS, build_scorer
 from semtube.tasks.task import Scorer, Task
+
+Options = TypeVar("Options", EvaluationOptions, ProbeOptions)
 
 
 def evaluate_model(
@@ -44,8 +52,8 @@ def evaluate_model(
     options.check()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    name, config = _find_model(model)
-    options = _resolved(options, config)
+    name, config = find_model(model)
+    options = with_task(options, config)
     folder = _free_folder(model, options, is_run=config is not None)
     scorer = build_scorer(str(options.task), options.task_options or {})
     split = options.data or ("test" if isinstance(scorer, Task) else None)
@@ -63,7 +71,7 @@ def evaluate_model(
         chat_form=options.chat_form or "template",
     )
     tokens = tokenize_rows(
-        examples, renderer, _max_tokens(options, config, loaded.model), max_rows=options.limit
+        examples, renderer, max_tokens_of(options, config, loaded.model), max_rows=options.limit
     )
     for note in tokens.notes():
         say(note)
@@ -94,7 +102,7 @@ def evaluate_model(
     return metrics, folder
 
 
-def _resolved(options: EvaluationOptions, config: RunConfig | None) -> EvaluationOptions:
+def with_task(options: Options, config: RunConfig | None) -> Options:
     """With the run's own task and chat form where none is asked for.
 
     A file given with `data` is judged as `exact` where the run's task has data of its own.
@@ -114,7 +122,14 @@ def _resolved(options: EvaluationOptions, config: RunConfig | None) -> Evaluatio
     )
 
 
-def _max_tokens(options: EvaluationOptions, config: RunConfig | None, model: Any) -> int:
+def max_tokens_of(
+    options: EvaluationOptions | ProbeOptions, config: RunConfig | None, model: Any
+) -> int:
+    """The longest row that is taken: as asked, or the run's own limit within the model's context.
+
+    Raises:
+        UserError: more is asked for than the model takes.
+    """
     context = getattr(model.config, "max_position_embeddings", None)
     asked = options.max_tokens
     if asked and context and asked > context:
@@ -135,8 +150,12 @@ def _free_folder(model: str, options: EvaluationOptions, *, is_run: bool) -> Pat
     return folder
 
 
-def _find_model(model: str) -> tuple[str, RunConfig | None]:
-    """Where the weights are, and the settings if it is a run."""
+def find_model(model: str) -> tuple[str, RunConfig | None]:
+    """Where the weights are, and the settings if it is a run.
+
+    Raises:
+        UserError: a preset, or a run without a model.
+    """
     if model in PRESET_NAMES:
         raise UserError(f"{model!r} is a preset, which knows nothing yet: give a trained run")
     run = RunFolder(model)

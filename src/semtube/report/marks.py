@@ -1,4 +1,4 @@
-"""What the figures of a study share: colours, axes, and a specification that fits its page."""
+"""What the figures of a page share: colours, axes, and a specification that fits the page."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semtube.report.study_cells import place_name
-from semtube.report.study_data import Place
 from semtube.report.table import as_csv
 
 Spec = dict[str, Any]
@@ -174,16 +172,6 @@ def interval_over_bars() -> Spec:
     """The interval of a horizontal bar; the page draws it in the colour of its text."""
     rule = interval_rule("x", {})
     return {"name": "interval", **rule, "encoding": rule["encoding"] | {"color": {"value": INK}}}
-
-
-def point_choice(places: Sequence[Place], first: Place | None) -> tuple[list[Spec], list[Spec]]:
-    """A list of the points to choose from, where there are several; `first` stands first."""
-    names = list(dict.fromkeys(place_name(place) for place in places))
-    if len(names) < 2:
-        return [], []
-    if first is not None and (name := place_name(first)) in names:
-        names = [name, *(other for other in names if other != name)]
-    return [choice("point_shown", "at", names)], [{"filter": "datum.point === point_shown"}]
 
 
 def bar_height(count: int, pixels: int = 24) -> int:

@@ -1,0 +1,290 @@
+"""The pictures of a probe: by layer, by length, spectra, and trajectories in their tube."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from semtube.report.marks import (
+    Figure,
+    Spec,
+    choice,
+    colour,
+    interval_rule,
+    log_number,
+    named,
+    number,
+    tooltip,
+)
+from semtube.report.probe_data import NO_LENGTH, ProbeData
+from semtube.report.probe_words import title
+
+#: Nulls that the figures draw; the table has all.
+SHOWN_NULLS = ("straight line", "independent increments", "memoryless points")
+GREY = "#8A8A8A"
+#: Tokens of a trajectory that are named in its picture; the others at the pointer.
+MOST_LABELS = 12
+CURVES = {
+    "spectrum": "states",
+    "views": "prompt minus answer",
+    "views_normalised": "prompt minus answer, each at length 1",
+}
+
+
+def layer_figure(data: ProbeData, *, of_sets: bool) -> Figure | None:
+    """Every measure without lengths, from layer to layer."""
+    measures = data.measures(of_sets=of_sets)
+    rows: list[dict[str, Any]] = []
+    for measure in measures:
+        for name in data.names:
+            for layer in data.layers:
+                if cell := data.cell(name, layer, measure):
+                    low, high = (None, None) if cell.interval is None else (
+                        cell.interval.low, cell.interval.high,
+                    )  # fmt: skip
+                    rows.append(
+                        {"measure": title(measure), "checkpoint": name, "layer": layer,
+                         "value": cell.mean, "low": low, "high": high}
+                    )  # fmt: skip
+    if not rows:
+        return None
+    nulls = _null_rows(data, measures)
+    about = "of the whole set of states" if of_sets else "means over rows with 95 % intervals"
+    return Figure(
+        name="sets_by_layer" if of_sets else "by_layer",
+        title="The states as a set, from layer to layer" if of_sets else "From layer to layer",
+        caption=f"Choose a measure; {about}. Grey lines: trajectories or states that mean nothing, "
+        "of the same number and width. before_norm is what the last norm is given, the last layer "
+        "what it makes of it.",
+        columns=("measure", "checkpoint", "layer", "value", "low", "high", "null"),
+        rows=[*rows, *nulls],
+        params=[choice("measure_shown", "measure", [title(m) for m in measures])],
+        transform=[{"filter": "datum.measure === measure_shown"}],
+        layers=[
+            *_null_rules(),
+            {"transform": [{"filter": "isValid(datum.checkpoint)"}],
+             "mark": {"type": "line", "strokeWidth": 2},
+             "encoding": {"color": colour(data.names, data.names, "checkpoint")}},
+            {**interval_rule("y", {}, [{"filter": "isValid(datum.checkpoint)"}]),
+             "encoding": {**interval_rule("y", {})["encoding"],
+                          "color": colour(data.names, data.names, "checkpoint")}},
+            {"transform": [{"filter": "isValid(datum.checkpoint)"}],
+             "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
+             "encoding": {"color": colour(data.names, data.names, "checkpoint"),
+                          "tooltip": tooltip({"checkpoint": "checkpoint", "layer": "layer",
+                                              "value": "value", "low": "from", "high": "to"})}},
+        ],
+        encoding={
+            "x": {**named("layer", data.layers, "layer"), "axis": {"labelAngle": 0}},
+            "y": number("value", "value"),
+        },
+    )  # fmt: skip
+
+
+def length_figure(data: ProbeData) -> Figure | None:
+    """Every measure with lengths, by length, in a layer to choose."""
+    measures = data.measures(of_sets=False, with_length=True)
+    rows: list[dict[str, Any]] = []
+    for name, layer, measure, length in data.rows:
+        if measure in measures and length != NO_LENGTH:
+            cell = data.cell(name, layer, measure, length)
+            assert cell is not None, "the key is of a row"
+            low, high = (None, None) if cell.interval is None else (
+                cell.interval.low, cell.interval.high,
+            )  # fmt: skip
+            rows.append(
+                {"measure": title(measure), "layer": layer, "series": name, "kind": "checkpoint",
+                 "length": length, "value": cell.mean, "low": low, "high": high}
+            )  # fmt: skip
+    if not rows:
+        return None
+    shown = [null for null in SHOWN_NULLS if null in data.nulls]
+    for null in shown:
+        for (measure, length), value in data.nulls[null].items():
+            if measure in measures:
+                rows += [
+                    {"measure": title(measure), "layer": layer, "series": null, "kind": "null",
+                     "length": length, "value": value}
+                    for layer in data.layers
+                ]  # fmt: skip
+    first = "tube_deviation_relative"
+    measures.sort(key=lambda measure: measure != first)
+    series = colour(data.names, data.names, "series")
+    return Figure(
+        name="by_length",
+        title="Tube and straightness by length",
+        caption="Choose a measure and a layer; means over rows with 95 % intervals, lengths in "
+        "tokens. Dashed grey lines: trajectories that mean nothing, of the same length and width.",
+        columns=("measure", "layer", "series", "kind", "length", "value", "low", "high"),
+        rows=rows,
+        params=[
+            choice("length_measure", "measure", [title(m) for m in measures]),
+            choice("length_layer", "layer", data.layers[::-1]),
+        ],
+        transform=[
+            {"filter": "datum.measure === length_measure && datum.layer === length_layer"}
+        ],
+        layers=[
+            {"transform": [{"filter": "datum.kind === 'null'"}],
+             "mark": {"type": "line", "strokeDash": [5, 4], "color": GREY},
+             "encoding": {"detail": {"field": "series"}}},
+            {"transform": [{"filter": "datum.kind === 'null'"},
+                           {"window": [{"op": "rank", "as": "from_end"}],
+                            "sort": [{"field": "length", "order": "descending"}],
+                            "groupby": ["series"]},
+                           {"filter": "datum.from_end === 1"}],
+             "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -3,
+                      "fontSize": 11, "color": GREY},
+             "encoding": {"text": {"field": "series"}}},
+            {"transform": [{"filter": "datum.kind === 'checkpoint'"}],
+             "mark": {"type": "line", "strokeWidth": 2}, "encoding": {"color": series}},
+            {**interval_rule("y", {}, [{"filter": "datum.kind === 'checkpoint'"}]),
+             "encoding": {**interval_rule("y", {})["encoding"], "color": series}},
+            {"transform": [{"filter": "datum.kind === 'checkpoint'"}],
+             "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
+             "encoding": {"color": series, "tooltip": tooltip(
+                 {"series": "checkpoint", "length": "tokens", "value": "value", "low": "from",
+                  "high": "to"})}},
+        ],
+        encoding={
+            "x": log_number("length", "length, tokens", sorted({row["length"] for row in rows})),
+            "y": number("value", "value"),
+        },
+    )  # fmt: skip
+
+
+def curve_figure(data: ProbeData) -> Figure | None:
+    """Singular values by rank, as the paper's Figure 6 shows those of the two views."""
+    rows = [
+        {"curve": CURVES[curve["name"]], "layer": curve["layer"],
+         "checkpoint": curve["checkpoint"], "rank": rank, "value": value}
+        for curve in data.curves
+        for rank, value in enumerate(curve["values"], start=1)
+        if value > 1e-9 * max(curve["values"][0], 1e-30)
+    ]  # fmt: skip
+    if not rows:
+        return None
+    names = [CURVES[name] for name in CURVES if any(c["name"] == name for c in data.curves)]
+    return Figure(
+        name="spectra",
+        title="Singular values",
+        caption="Choose what of and a layer. Of the states: centred, all content tokens. Of prompt "
+        "minus answer: each text encoded alone, its last token's state, not centred; the paper's "
+        "Figure 6 has both. A raw spectrum shrinks with the states, one at length 1 does not.",
+        columns=("curve", "layer", "checkpoint", "rank", "value"),
+        rows=rows,
+        params=[
+            choice("curve_shown", "of", names),
+            choice("curve_layer", "layer", data.layers[::-1]),
+        ],
+        transform=[{"filter": "datum.curve === curve_shown && datum.layer === curve_layer"}],
+        layers=[{"mark": {"type": "line", "strokeWidth": 2},
+                 "encoding": {"color": colour(data.names, data.names, "checkpoint")}}],
+        encoding={
+            "x": log_number("rank", "rank", [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]),
+            "y": {"field": "value", "type": "quantitative", "title": "singular value",
+                  "scale": {"type": "log", "nice": False}},
+        },
+    )  # fmt: skip
+
+
+def path_figures(data: ProbeData) -> list[Figure]:
+    """For every checkpoint its trajectories, all on the same axes, to stand side by side."""
+    by_checkpoint = {
+        name: [path for path in data.paths if path["checkpoint"] == name] for name in data.names
+    }
+    return [
+        _path_figure(number, name, paths, data.layers)
+        for number, (name, paths) in enumerate(by_checkpoint.items(), start=1)
+        if paths
+    ]
+
+
+def _path_figure(place: int, name: str, paths: Sequence[Any], layers: Sequence[str]) -> Figure:
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        shown = f"{path['example']}, layer {path['layer']}"
+        radius = float(np.sqrt(np.mean(np.square(path["across"]))))
+        every = max(1, -(-len(path["tokens"]) // MOST_LABELS))
+        points = zip(path["tokens"], path["x"], path["y"], path["across"], strict=True)
+        rows += [
+            {"path": shown, "token": number, "text": text, "x": x, "y": y, "across": across,
+             "radius": radius, "share": path["share"], "label": number % every == 0}
+            for number, (text, x, y, across) in enumerate(points)
+        ]  # fmt: skip
+    order = {layer: number for number, layer in enumerate(layers)}
+    choices = [
+        f"{path['example']}, layer {path['layer']}"
+        for path in sorted(paths, key=lambda path: -order[path["layer"]])
+    ]
+    chosen = f"path_shown_{place}"
+    return Figure(
+        name=f"path_{place}",
+        title=f"Trajectories: {name}",
+        caption="A row's states by token, along and across the chord from the first to the last, "
+        "in units of its length. Band: the root mean square distance from the chord, of which the "
+        "drawn direction shows a part (share in the CSV); colour runs from first to last token.",
+        columns=("path", "token", "text", "x", "y", "across", "radius", "share"),
+        rows=rows,
+        params=[choice(chosen, "row", choices)],
+        transform=[{"filter": f"datum.path === {chosen}"}],
+        layers=[
+            {"transform": [{"filter": "datum.token === 0"},
+                           {"calculate": "-datum.radius", "as": "below"}],
+             "mark": {"type": "rect", "opacity": 0.15, "color": "#2E86C8"},
+             "encoding": {"x": {"datum": 0}, "x2": {"datum": 1},
+                          "y": {"field": "below", "type": "quantitative"},
+                          "y2": {"field": "radius"}}},
+            {"transform": [{"filter": "datum.token === 0"}],
+             "mark": {"type": "rule", "strokeDash": [5, 4], "color": GREY},
+             "encoding": {"x": {"datum": 0}, "x2": {"datum": 1}, "y": {"datum": 0}}},
+            {"mark": {"type": "line", "strokeWidth": 1, "opacity": 0.6, "color": GREY},
+             "encoding": {"x": _side("x"), "y": _side("y"),
+                          "order": {"field": "token", "type": "quantitative"}}},
+            {"mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+             "encoding": {"x": _side("x"), "y": _side("y"),
+                          "color": {"field": "token", "type": "quantitative", "title": "token",
+                                    "scale": {"scheme": "viridis"}},
+                          "tooltip": tooltip({"text": "token", "token": "number", "x": "along",
+                                              "y": "across, drawn", "across": "across, all"})}},
+            {"transform": [{"filter": "datum.label"}],
+             "mark": {"type": "text", "align": "left", "dx": 6, "dy": -6, "fontSize": 11,
+                      "color": GREY},
+             "encoding": {"x": _side("x"), "y": _side("y"), "text": {"field": "text"}}},
+        ],
+        encoding={},
+    )  # fmt: skip
+
+
+def _side(axis: str) -> Spec:
+    return number(axis, "along the chord" if axis == "x" else "across it")
+
+
+def _null_rows(data: ProbeData, measures: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"measure": title(measure), "value": value, "null": null}
+        for null, values in data.nulls.items()
+        if null in SHOWN_NULLS or null not in _simulated(data)
+        for (measure, length), value in values.items()
+        if measure in measures and length == NO_LENGTH
+    ]
+
+
+def _simulated(data: ProbeData) -> set[str]:
+    """Nulls of trajectories, of which there are too many for a figure."""
+    return {null for null, values in data.nulls.items() if ("tube_loss", NO_LENGTH) in values}
+
+
+def _null_rules() -> list[Spec]:
+    only: list[Spec] = [{"filter": "isValid(datum.null)"}]
+    return [
+        {"transform": only, "mark": {"type": "rule", "strokeDash": [5, 4], "color": GREY},
+         "encoding": {"x": None, "y": {"field": "value", "type": "quantitative"}}},
+        {"transform": only,
+         "mark": {"type": "text", "align": "left", "baseline": "bottom", "dx": 2, "dy": -2,
+                  "fontSize": 11, "color": GREY},
+         "encoding": {"x": {"value": 0}, "y": {"field": "value", "type": "quantitative"},
+                      "text": {"field": "null"}}},
+    ]  # fmt: skip

@@ -1,0 +1,73 @@
+"""A probe's page: its pictures, its tables, and what was left out."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from semtube.report.offline_page import page, write_parts
+from semtube.report.probe_data import ProbeData, read_probe
+from semtube.report.probe_figures import curve_figure, layer_figure, length_figure, path_figures
+from semtube.report.probe_tables import (
+    checkpoint_table,
+    missing,
+    row_table,
+    sentences,
+    set_table,
+)
+from semtube.run_folder import write_text
+
+
+def write_probe_page(folder: Path) -> Path:
+    """FOLDER/index.html from what `semtube probe` stored there, with csv/ and figures/ beside it.
+
+    Raises:
+        UserError: no probe, or one of a newer version.
+    """
+    data = read_probe(folder)
+    paths = path_figures(data)
+    found = (
+        layer_figure(data, of_sets=False),
+        length_figure(data),
+        layer_figure(data, of_sets=True),
+        curve_figure(data),
+    )
+    others = [figure for figure in found if figure is not None]
+    tables = [checkpoint_table(data), row_table(data, data.layers[-1])]
+    tables += [row_table(data, data.layers[-2])] if len(data.layers) > 1 else []
+    tables.append(set_table(data))
+    write_parts(folder, tables, [*paths, *others])
+    text = page(
+        "probe.html.jinja",
+        figures=[*paths, *others],
+        names=data.names,
+        sentences=sentences(data),
+        problems=missing(data),
+        paths=paths,
+        others=others,
+        tables=tables,
+        command=_command(data),
+        settings=_settings(data),
+        contents=[
+            ("trajectories", "Trajectories"),
+            ("figures", "Figures"),
+            ("tables", "Tables"),
+            ("reproduce", "Settings"),
+        ],
+    )
+    write_text(folder / "index.html", text)
+    return folder / "index.html"
+
+
+def _command(data: ProbeData) -> str:
+    settings = data.settings
+    words = ["semtube", "probe", *settings["models"]]
+    for name in ("data", "task"):
+        if settings[name] is not None:
+            words += [f"--{name}", str(settings[name])]
+    return shlex.join([*words, "--output", "FOLDER"])
+
+
+def _settings(data: ProbeData) -> list[tuple[str, str]]:
+    shown = {**data.settings, **data.environment}
+    return [(name, str(value)) for name, value in shown.items() if value not in (None, {}, [])]

@@ -1,0 +1,46 @@
+"""Measures of a probe in words: what a number is, and how it is read."""
+
+from __future__ import annotations
+
+#: Measure -> title and how to read it; unit and range are in `geometry.measures`.
+WORDS: dict[str, tuple[str, str]] = {
+    "tube_loss": ("tube loss, triplets", "1 - cos of what follows and what went before"),
+    "span_loss": ("tube loss, spans", "1 - cos of a span and the rest of the text"),
+    "turning_angle": ("turning angle, rad", "between one step and the next"),
+    "curvature": ("curvature, 1 / state", "1 / radius of the circle through three neighbours"),
+    "chord_over_path": ("chord over path", "1 on a straight line; falls with the length"),
+    "tube_loss_by_width": ("tube loss by width", "all triplets of one width"),
+    "span_loss_by_length": ("span loss by length", "all spans of one length"),
+    "tube_radius": ("tube radius, state", "largest deviation from a chord (Definition 3.1)"),
+    "tube_radius_relative": ("largest deviation over chord", "large where a chord is short"),
+    "tube_deviation_relative": ("mean deviation over chord", "0 on a straight line"),
+    "parallel": ("signal, state", "root mean square part along the chord"),
+    "perpendicular": ("noise, state", "root mean square part across the chord"),
+    "noise_to_signal": ("noise over signal", "0 on a straight line"),
+    "lemma_largest_ratio": ("Lemma 3.2: largest ratio", "deviation over its bound, at most 1"),
+    "lemma_mean_ratio": ("Lemma 3.2: mean ratio", "far below 1 where the bound says little"),
+    "effective_rank": ("effective rank", "directions that the states fill"),
+    "first_share": ("share of the first direction", "near 1 where one direction is all"),
+    "anisotropy": ("anisotropy", "mean cosine of two states"),
+    "spectral_tail": ("spectral tail", "slope of log singular value over log rank"),
+    "views_residual_share": ("views: residual share", "of a linear map from prompt to answer"),
+    "concept_within": ("concept: same phrase", "mean cosine of its directions in two contexts"),
+    "concept_across": ("concept: other phrases", "mean cosine of two phrases' directions"),
+    "capacity": ("manifold capacity", "classes of states a hyperplane can tell, per dimension"),
+    "capacity_dimension": ("capacity: dimension", "of a class, as a hyperplane feels it"),
+    "capacity_radius": ("capacity: radius", "of a class, relative to its centre"),
+    "capacity_utility": ("capacity: utility", "of the classes' shape"),
+    "feature_stability": ("feature stability", "two halves of the features, rotated"),
+    "transport": ("transport, rad", "next-token distribution, from the layer before"),
+    "drift": ("drift", "of pairwise distances from the first checkpoint; 1: nothing in common"),
+    "stop_log_probability": ("stopping, nats", "ln p(stop) behind the right answer"),
+    "loss": ("next-token loss, nats", "of the rows"),
+    "cone_exponent": ("cone exponent", "growth of the distance from the right answer's states"),
+    "near_collision_share": ("near collisions", "prompts that come near another's trajectory"),
+    "cell_margin": ("margin, state", "to the nearest other token's cell"),
+}
+
+
+def title(measure: str) -> str:
+    """As a table or an axis names it."""
+    return WORDS[measure][0] if measure in WORDS else measure.replace("_", " ")

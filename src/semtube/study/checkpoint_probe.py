@@ -1,0 +1,230 @@
+"""One checkpoint's trajectories: a forward pass a batch, measured and forgotten.
+
+Shape letters: B rows, T tokens, D hidden size, N documents, P sampled positions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semtube.config import ProbeOptions
+from semtube.data.rendering import Rendered
+from semtube.data.tokens import ROW_KEY, Collator
+from semtube.errors import UserError
+from semtube.evaluation.batching import token_batches
+from semtube.evaluation.decoding import evaluating
+from semtube.evaluation.padding import pad_right
+from semtube.geometry.concepts import ConceptDirectionsOfPhrases
+from semtube.geometry.draws import generator_of
+from semtube.geometry.measured import Measured
+from semtube.geometry.measures import MEASURES, measure_documents
+from semtube.geometry.paths import Paths
+from semtube.geometry.spectra import SpectrumOfStates
+from semtube.geometry.two_views import TwoViews
+from semtube.models.decoder import find_decoder
+from semtube.models.host_batch import HostBatch
+from semtube.models.layer_states import layer_states
+from semtube.objectives.trajectories import ANSWER, CONTENT_ROLES, PROMPT, ROLES_KEY
+from semtube.study.phrases import Occurrence
+from semtube.study.probe_table import Row
+
+#: States that are kept of each layer, for measures that need them all at once. Ours.
+MOST_POSITIONS = 2048
+
+
+@dataclass
+class LayerSums:
+    """What is kept of a layer while batches go by.
+
+    Args:
+        states: (P, D) at the sampled positions, in their order.
+        paths: of the rows that are drawn, (tokens, D) each.
+    """
+
+    spectrum: SpectrumOfStates = field(default_factory=SpectrumOfStates)
+    views: TwoViews = field(default_factory=TwoViews)
+    concepts: ConceptDirectionsOfPhrases = field(default_factory=ConceptDirectionsOfPhrases)
+    states: dict[int, Tensor] = field(default_factory=dict)
+    paths: dict[int, Tensor] = field(default_factory=dict)
+
+    def sampled(self) -> Tensor:
+        """(P, D) the states at the sampled positions."""
+        return torch.stack([self.states[place] for place in sorted(self.states)])
+
+
+class CheckpointProbe:
+    """Measures one model on tokenized rows; memory grows with layers and width, not with rows.
+
+    Args:
+        name: of the checkpoint, in the table.
+        model: in float32; it is not changed.
+        layers: of `layer_names`.
+        phrases: whose directions are compared.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        rows: Sequence[Rendered],
+        layers: Sequence[str],
+        phrases: Sequence[Occurrence],
+        pad_id: int,
+        options: ProbeOptions,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.rows = rows
+        self.layers = layers
+        self.pad_id = pad_id
+        self.options = options
+        self.sums = {layer: LayerSums() for layer in layers}
+        self.left_out: Counter[tuple[str, str, int | None]] = Counter()
+        self.positions = sampled_positions(rows, options)
+        self._sampled: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for place, (row, token) in enumerate(self.positions):
+            self._sampled[row].append((place, token))
+        self._phrases: dict[int, list[Occurrence]] = defaultdict(list)
+        for occurrence in phrases:
+            self._phrases[occurrence.row].append(occurrence)
+        self.num_without_views = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def documents(self, on_progress: Callable[[int], None]) -> Iterator[Row]:
+        """Every measure of every row, batch after batch.
+
+        Raises:
+            UserError: states that are not finite, naming layer, row and token.
+        """
+        lengths = [len(row.input_ids) for row in self.rows]
+        num_done = 0
+        for chosen in token_batches(lengths, batch_tokens=self.options.batch_tokens):
+            yield from self._batch(chosen)
+            num_done += len(chosen)
+            on_progress(num_done)
+
+    def _batch(self, chosen: list[int]) -> Iterator[Row]:
+        rows = [self.rows[i] for i in chosen]
+        batch = Collator(self.pad_id, with_roles=True)(list(zip(chosen, rows, strict=True)))
+        del batch[ROW_KEY], batch["labels"]
+        batch = {name: value.to(self.device) for name, value in batch.items()}
+        roles_BT = batch.pop(ROLES_KEY)
+        states = self._forward(batch)
+        host = HostBatch.read((), batch, roles_BT)
+        trajectories = host.trajectories(states[self.layers[0]], self.options.content)
+        sources = [row.source for row in rows]
+        for layer in self.layers:
+            hidden_BTD = states.pop(layer)
+            paths = Paths.of_documents(hidden_BTD, trajectories)
+            paths.check_finite(layer, sources)
+            increments = Paths.of_increments(hidden_BTD, trajectories)
+            dear = self.options.measures == "all"
+            for measure, value in measure_documents(paths, increments, dear=dear).items():
+                yield from self._table_rows(layer, measure, value, sources)
+            self._keep(layer, hidden_BTD, paths, chosen)
+
+    def _forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """States (B, T, D) of every layer."""
+        with layer_states(self.model, self.layers) as states, evaluating(self.model):
+            with torch.no_grad():
+                find_decoder(self.model)(**inputs, use_cache=False)
+            return dict(states)
+
+    def _table_rows(
+        self, layer: str, measure: str, found: Measured, sources: Sequence[str]
+    ) -> Iterator[Row]:
+        lengths: tuple[int | None, ...] = MEASURES[measure].lengths or (None,)
+        values = found.value.reshape(len(sources), -1).tolist()
+        defined = found.defined.reshape(len(sources), -1).tolist()
+        for source, value_W, defined_W in zip(sources, values, defined, strict=True):
+            for length, value, is_defined in zip(lengths, value_W, defined_W, strict=True):
+                if is_defined:
+                    yield Row(self.name, layer, source, measure, value, length)
+                else:
+                    self.left_out[layer, measure, length] += 1
+
+    def _keep(self, layer: str, hidden_BTD: Tensor, paths: Paths, chosen: list[int]) -> None:
+        sums = self.sums[layer]
+        sums.spectrum.add(paths.rows())
+        for b, row in enumerate(chosen):
+            for place, token in self._sampled.get(row, ()):
+                sums.states[place] = hidden_BTD[b, token].cpu()
+            if occurrences := self._phrases.get(row):
+                before = [occurrence.start - 1 for occurrence in occurrences]
+                last = [occurrence.stop - 1 for occurrence in occurrences]
+                sums.concepts.add(
+                    [occurrence.phrase for occurrence in occurrences],
+                    hidden_BTD[b, last] - hidden_BTD[b, before],
+                )
+            if row < self.options.drawn_examples:
+                sums.paths[row] = paths.states_NLD[b, : int(paths.size_N[b])].cpu()
+
+    def read_views(self) -> None:
+        """Encode prompt and answer of every row as texts of their own: their last tokens' states.
+
+        Source: LLM-JEPA, arXiv 2509.14252: separate encodings of the two views.
+        """
+        views = [(_only(row, PROMPT), _only(row, ANSWER)) for row in self.rows]
+        views = [view for view in views if all(view)]
+        self.num_without_views = len(self.rows) - len(views)
+        if not views:
+            return
+        texts = [text for view in views for text in view]
+        # Both texts of a row in one batch, so that no end waits for another batch.
+        lengths = [max(map(len, view)) for view in views]
+        budget = self.options.batch_tokens
+        for chosen in token_batches(lengths, batch_tokens=budget, copies=[2] * len(views)):
+            places = [2 * k + view for k in chosen for view in (0, 1)]
+            ids_BT, mask_BT = pad_right([texts[i] for i in places], self.pad_id, self.device)
+            states = self._forward({"input_ids": ids_BT, "attention_mask": mask_BT})
+            last_B = mask_BT.sum(1) - 1
+            row_B = torch.arange(len(places), device=self.device)
+            for layer in self.layers:
+                end_BD = states[layer][row_B, last_B]
+                self.sums[layer].views.add(end_BD[0::2], end_BD[1::2])
+
+
+def sampled_positions(rows: Sequence[Rendered], options: ProbeOptions) -> list[tuple[int, int]]:
+    """(row, token) of at most MOST_POSITIONS content tokens that have a successor, in their order.
+
+    The same for every checkpoint with the same tokens.
+    """
+    roles = CONTENT_ROLES[options.content]
+    every = [
+        (number, token)
+        for number, row in enumerate(rows)
+        for token, role in enumerate(row.roles[:-1])
+        if role in roles
+    ]
+    order = torch.randperm(len(every), generator=generator_of(options.seed, "positions"))
+    return sorted(every[i] for i in order[:MOST_POSITIONS].tolist())
+
+
+def _only(row: Rendered, role: int) -> list[int]:
+    return [token for token, of in zip(row.input_ids, row.roles, strict=True) if of == role]
+
+
+def check_probed(model: Any) -> None:
+    """Refuse a model whose states are not those of the text alone.
+
+    Raises:
+        UserError: prompt tuning, or weights that are not float32.
+    """
+    settings = getattr(model, "active_peft_config", None)
+    if settings is not None and settings.is_prompt_learning:
+        raise UserError("prompt tuning puts states before the text's own: it cannot be probed")
+    if any(p.dtype != torch.float32 for p in model.parameters()):
+        raise UserError(
+            "the model's weights are not float32, in which small steps of a trajectory are lost: "
+            "load it in float32"
+        )

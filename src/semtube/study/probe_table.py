@@ -1,0 +1,64 @@
+"""The table of a probe: one number a line, in long form, written as it is measured."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+COLUMNS = ("checkpoint", "layer", "example", "measure", "length", "value")
+#: How the checkpoint of a simulated trajectory is called, before the null's name.
+NULL = "null: "
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number.
+
+    Args:
+        checkpoint: which model, or `NULL` and the name of a null.
+        layer: see `models.layer_states`; empty for what is of no layer.
+        example: file and line of the row; empty for a number of the whole set.
+        measure: of `geometry.measures.MEASURES`, or loss and stop_log_probability.
+        value: finite.
+        length: in tokens, for a measure that has one.
+    """
+
+    checkpoint: str
+    layer: str
+    example: str
+    measure: str
+    value: float
+    length: int | None = None
+
+
+class TableWriter:
+    """Takes rows one after another; nothing is held in memory."""
+
+    def __init__(self, lines: csv.writer) -> None:  # type: ignore[valid-type]
+        self._lines = lines
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Write rows."""
+        for row in rows:
+            length = "" if row.length is None else row.length
+            self._lines.writerow(  # type: ignore[attr-defined]
+                [row.checkpoint, row.layer, row.example, row.measure, length, f"{row.value:.9g}"]
+            )
+
+
+@contextmanager
+def writing_table(path: Path) -> Iterator[TableWriter]:
+    """A table that appears whole at the end, or, after an error, not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerow(COLUMNS)
+            yield TableWriter(lines)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
