@@ -16,6 +16,7 @@ PRESET_NAMES = ("tiny-0.3m", "tiny-2m", "tiny-10m")
 CHANGES_NO_NUMBER = (
     "data", "data_folder", "validation", "test", "output", "log_every", "checkpoint_every",
     "report_to", "micro_batch_size", "threads", "trust_remote_code", "decode_test",
+    "geometry_every",
 )  # fmt: skip
 #: Prompt and answer tokens of the rows that are decoded together.
 BATCH_TOKENS = 16_384
@@ -93,6 +94,10 @@ class RunConfig:
         seed: Names every random stream: initial weights, data order, triplets, fraction.
         precision: `fp32`, or `bf16` autocast over float32 weights; `auto` takes bf16 on a GPU.
         threads: CPU threads; unset for torch's choice.
+        geometry_every: Steps between measurements of trajectories (the cheap ones, of 64 validation
+            rows, or of training rows where there are none), in metrics.jsonl as
+            geometry/LAYER/MEASURE; with an objective also norms and cosine of both gradients at
+            the states, at every step. 0 for none.
         log_every: Steps between shown lines; metrics.jsonl has every step.
         checkpoint_every: Steps between checkpoints; unset for ten in the run.
         report_to: List of trackers of the Hugging Face Trainer, such as [tensorboard, wandb].
@@ -138,6 +143,7 @@ class RunConfig:
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = None
+    geometry_every: int = 0
     log_every: int = 10
     checkpoint_every: int | None = None
     report_to: list[str] = field(default_factory=list)
@@ -149,6 +155,7 @@ class RunConfig:
         Raises:
             UserError: naming the option, its value and what it may be.
         """
+        _need(self.geometry_every >= 0, "geometry_every", self.geometry_every, "0 or more")
         for name in ("batch_size", "max_tokens", "log_every"):
             _need(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in (

@@ -39,9 +39,10 @@ def test_states_are_those_that_transformers_lists(model) -> None:
 
 def test_no_hook_stays(model) -> None:
     before = [len(module._forward_hooks) for module in model.modules()]
-    with pytest.raises(RuntimeError), layer_states(model, layer_names(model)):
-        assert [len(module._forward_hooks) for module in model.modules()] != before
-        raise RuntimeError
+    watching = layer_states(model, layer_names(model))
+    watching.__enter__()
+    assert [len(module._forward_hooks) for module in model.modules()] != before
+    watching.__exit__(None, None, None)
     assert [len(module._forward_hooks) for module in model.modules()] == before
 
 

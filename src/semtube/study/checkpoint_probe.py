@@ -58,6 +58,58 @@ class LayerSums:
         return torch.stack([self.states[place] for place in sorted(self.states)])
 
 
+@dataclass(frozen=True)
+class MeasuredLayer:
+    """A layer's states in one batch, and what every measure says of its documents."""
+
+    layer: str
+    hidden_BTD: Tensor
+    paths: Paths
+    measures: dict[str, Measured]
+
+
+def measure_batch(
+    model: Any,
+    layers: Sequence[str],
+    batch: dict[str, Tensor],
+    sources: Sequence[str],
+    *,
+    content: str,
+    dear: bool,
+) -> Iterator[MeasuredLayer]:
+    """One forward pass, layer after layer; the model is in eval mode for it, without gradients.
+
+    Args:
+        batch: what the model takes, and `token_roles`, if the text is to be told from its template.
+        sources: what to call each document.
+
+    Raises:
+        UserError: states that are not finite, naming layer, document and token.
+    """
+    device = next(model.parameters()).device
+    batch = {name: value.to(device) for name, value in batch.items()}
+    roles_BT = batch.pop(ROLES_KEY, None)
+    states = forward_states(model, layers, batch)
+    host = HostBatch.read((), batch, roles_BT)
+    trajectories = host.trajectories(states[layers[0]], content)
+    for layer in layers:
+        hidden_BTD = states.pop(layer)
+        paths = Paths.of_documents(hidden_BTD, trajectories)
+        paths.check_finite(layer, sources)
+        increments = Paths.of_increments(hidden_BTD, trajectories)
+        measures = measure_documents(paths, increments, dear=dear)
+        yield MeasuredLayer(layer, hidden_BTD, paths, measures)
+
+
+def forward_states(
+    model: Any, layers: Sequence[str], inputs: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """States (B, T, D) of every layer."""
+    with layer_states(model, layers) as states, evaluating(model), torch.no_grad():
+        find_decoder(model)(**inputs, use_cache=False)
+        return dict(states)
+
+
 class CheckpointProbe:
     """Measures one model on tokenized rows; memory grows with layers and width, not with rows.
 
@@ -117,28 +169,14 @@ class CheckpointProbe:
         rows = [self.rows[i] for i in chosen]
         batch = Collator(self.pad_id, with_roles=True)(list(zip(chosen, rows, strict=True)))
         del batch[ROW_KEY], batch["labels"]
-        batch = {name: value.to(self.device) for name, value in batch.items()}
-        roles_BT = batch.pop(ROLES_KEY)
-        states = self._forward(batch)
-        host = HostBatch.read((), batch, roles_BT)
-        trajectories = host.trajectories(states[self.layers[0]], self.options.content)
         sources = [row.source for row in rows]
-        for layer in self.layers:
-            hidden_BTD = states.pop(layer)
-            paths = Paths.of_documents(hidden_BTD, trajectories)
-            paths.check_finite(layer, sources)
-            increments = Paths.of_increments(hidden_BTD, trajectories)
-            dear = self.options.measures == "all"
-            for measure, value in measure_documents(paths, increments, dear=dear).items():
-                yield from self._table_rows(layer, measure, value, sources)
-            self._keep(layer, hidden_BTD, paths, chosen)
-
-    def _forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """States (B, T, D) of every layer."""
-        with layer_states(self.model, self.layers) as states, evaluating(self.model):
-            with torch.no_grad():
-                find_decoder(self.model)(**inputs, use_cache=False)
-            return dict(states)
+        for found in measure_batch(
+            self.model, self.layers, batch, sources,
+            content=self.options.content, dear=self.options.measures == "all",
+        ):  # fmt: skip
+            for measure, value in found.measures.items():
+                yield from self._table_rows(found.layer, measure, value, sources)
+            self._keep(found.layer, found.hidden_BTD, found.paths, chosen)
 
     def _table_rows(
         self, layer: str, measure: str, found: Measured, sources: Sequence[str]
@@ -186,7 +224,8 @@ class CheckpointProbe:
         for chosen in token_batches(lengths, batch_tokens=budget, copies=[2] * len(views)):
             places = [2 * k + view for k in chosen for view in (0, 1)]
             ids_BT, mask_BT = pad_right([texts[i] for i in places], self.pad_id, self.device)
-            states = self._forward({"input_ids": ids_BT, "attention_mask": mask_BT})
+            inputs = {"input_ids": ids_BT, "attention_mask": mask_BT}
+            states = forward_states(self.model, self.layers, inputs)
             last_B = mask_BT.sum(1) - 1
             row_B = torch.arange(len(places), device=self.device)
             for layer in self.layers:

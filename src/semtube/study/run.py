@@ -17,8 +17,16 @@ from transformers.utils import logging as transformers_logging
 
 from semtube.config import RunConfig
 from semtube.data.rendering import Renderer
-from semtube.data.tokens import TokenRows, TokenView, tokenize_rows, view_tokens
+from semtube.data.tokens import (
+    ROW_KEY,
+    Collator,
+    TokenRows,
+    TokenView,
+    tokenize_rows,
+    view_tokens,
+)
 from semtube.errors import UserError
+from semtube.evaluation.batching import token_batches
 from semtube.evaluation.held_out import held_out_losses
 from semtube.models.adapters import add_lora
 from semtube.models.loading import LoadedModel, load_model
@@ -27,6 +35,7 @@ from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
 from semtube.seeding import stream_seed
 from semtube.study.environment import describe_environment
 from semtube.study.evaluate import evaluate_rows
+from semtube.study.geometry_callback import GeometryCallback
 from semtube.study.splits import RunData, read_splits, report_splits
 from semtube.training.host import (
     TrainingOutcome,
@@ -37,6 +46,9 @@ from semtube.training.host import (
     train,
     use_bf16,
 )
+
+#: Rows whose trajectories are measured while a run trains.
+GEOMETRY_ROWS = 64
 
 
 @dataclass
@@ -191,6 +203,7 @@ def _train_and_test(
         resume=resume,
         on_progress=listener.on_step,
         validate=_validator(config, prepared) if "validation" in tokens else None,
+        callbacks=_geometry(config, prepared) if config.geometry_every else (),
     )
     if outcome.interrupted:
         raise Interrupted(f"stopped after step {outcome.num_steps:,}")
@@ -231,6 +244,17 @@ def _validator(config: RunConfig, prepared: Prepared) -> Callable[[], float]:
         return mean
 
     return validate
+
+
+def _geometry(config: RunConfig, prepared: Prepared) -> list[GeometryCallback]:
+    rows = prepared.tokens.get("validation", prepared.tokens["train"]).rows[:GEOMETRY_ROWS]
+    collate = Collator(prepared.loaded.tokenizer.pad_token_id, with_roles=True)
+    lengths = [len(row.input_ids) for row in rows]
+    batches = []
+    for chosen in token_batches(lengths):
+        batch = collate([(i, rows[i]) for i in chosen])
+        batches.append({k: v for k, v in batch.items() if k not in (ROW_KEY, "labels")})
+    return [GeometryCallback(batches, every=config.geometry_every)]
 
 
 def _result(

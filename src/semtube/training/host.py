@@ -103,6 +103,7 @@ def train(
     resume: bool,
     on_progress: Callable[[dict[str, Any]], None],
     validate: Callable[[], float] | None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainingOutcome:
     """Train `loaded.model` in place and keep `metrics.jsonl` and the newest checkpoint.
 
@@ -110,6 +111,7 @@ def train(
 
     Args:
         validate: measures the validation loss at every checkpoint.
+        callbacks: more of them, which see the log before it is written.
 
     Raises:
         UserError: the loss or the gradient is no longer finite.
@@ -125,7 +127,7 @@ def train(
         data_collator=Collator(loaded.tokenizer.pad_token_id, with_roles=objective is not None),
         train_dataset=_Numbered(rows),
         processing_class=loaded.tokenizer,
-        callbacks=[monitor],
+        callbacks=[*callbacks, monitor],
     )
     trainer.remove_callback(PrinterCallback)  # the listener shows the log
     if validate is not None:
@@ -141,7 +143,12 @@ def train(
         stack.callback(trainer.accelerator.unwrap_model, loaded.model, keep_fp32_wrapper=False)
         if objective is not None:
             attachment = stack.enter_context(
-                attach(loaded.model, objective, seed=stream_seed(config.seed, "spans"))
+                attach(
+                    loaded.model,
+                    objective,
+                    seed=stream_seed(config.seed, "spans"),
+                    measure_gradients=config.geometry_every > 0,
+                )
             )
             TermCallback(attachment).add_to(trainer)
         # PEFT looks for a config beside a GGUF base, to see whether embeddings grew: they do not.

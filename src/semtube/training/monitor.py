@@ -26,7 +26,13 @@ _METRIC_NAMES = {
     "grad_norm": "grad_norm",
     "learning_rate": "learning_rate",
     "eval_loss": "validation_loss",
+    "gradient_next_token": "gradient_next_token",
+    "gradient_term": "gradient_term",
+    "gradient_cosine": "gradient_cosine",
+    "term_weight": "term_weight",
 }
+#: What the names of measures of trajectories begin with, which are kept as they are.
+_GEOMETRY = "geometry/"
 
 
 class TrainingMonitor(TrainerCallback):
@@ -151,4 +157,5 @@ class TrainingMonitor(TrainerCallback):
 
 def _metrics_line(entry: dict[str, Any]) -> dict[str, Any] | None:
     values = {name: entry[key] for key, name in _METRIC_NAMES.items() if key in entry}
+    values |= {key: value for key, value in entry.items() if key.startswith(_GEOMETRY)}
     return {"step": entry["step"], **values} if values else None
