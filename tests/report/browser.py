@@ -11,6 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+#: Of every figure: its name, how many marks it has, and where it ends.
+MARKS_DRAWN = """
+[...document.querySelectorAll("[data-figure]")].map(plot => {
+  const svg = plot.querySelector("svg"), box = svg && svg.getBoundingClientRect();
+  const marks = plot.querySelectorAll("svg g.mark-line path, svg g.mark-symbol path, " +
+    "svg g.mark-rect path");
+  return [plot.dataset.figure, svg ? marks.length : 0, box ? box.right : 0];
+})
+"""
+
 
 class Browser:
     """One browser with one page; every event of the page is kept.

@@ -1,33 +1,12 @@
 """The page of a study opened in a real browser: headless Chromium, where there is one."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Browser
+from browser import MARKS_DRAWN, Browser
 from study_store import HOSTILE, hostile
 
 from semtube.report.study_page import write_report
-
-MARKS_DRAWN = """
-[...document.querySelectorAll("[data-figure]")].map(plot => {
-  const svg = plot.querySelector("svg"), box = svg && svg.getBoundingClientRect();
-  const marks = plot.querySelectorAll("svg g.mark-line path, svg g.mark-symbol path, " +
-    "svg g.mark-rect path");
-  return [plot.dataset.figure, svg ? marks.length : 0, box ? box.right : 0];
-})
-"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("no chromium on PATH: apt-get install chromium")
-    browser = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")

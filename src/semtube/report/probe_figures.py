@@ -51,6 +51,7 @@ def layer_figure(data: ProbeData, *, of_sets: bool) -> Figure | None:
     if not rows:
         return None
     nulls = _null_rows(data, measures)
+    colours = colour(data.names, data.names, "checkpoint")
     about = "of the whole set of states" if of_sets else "means over rows with 95 % intervals"
     return Figure(
         name="sets_by_layer" if of_sets else "by_layer",
@@ -66,13 +67,11 @@ def layer_figure(data: ProbeData, *, of_sets: bool) -> Figure | None:
             *_null_rules(),
             {"transform": [{"filter": "isValid(datum.checkpoint)"}],
              "mark": {"type": "line", "strokeWidth": 2},
-             "encoding": {"color": colour(data.names, data.names, "checkpoint")}},
-            {**interval_rule("y", {}, [{"filter": "isValid(datum.checkpoint)"}]),
-             "encoding": {**interval_rule("y", {})["encoding"],
-                          "color": colour(data.names, data.names, "checkpoint")}},
+             "encoding": {"color": colours}},
+            *([] if of_sets else [_intervals("isValid(datum.checkpoint)", colours)]),
             {"transform": [{"filter": "isValid(datum.checkpoint)"}],
              "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
-             "encoding": {"color": colour(data.names, data.names, "checkpoint"),
+             "encoding": {"color": colours,
                           "tooltip": tooltip({"checkpoint": "checkpoint", "layer": "layer",
                                               "value": "value", "low": "from", "high": "to"})}},
         ],
@@ -140,8 +139,7 @@ def length_figure(data: ProbeData) -> Figure | None:
              "encoding": {"text": {"field": "series"}}},
             {"transform": [{"filter": "datum.kind === 'checkpoint'"}],
              "mark": {"type": "line", "strokeWidth": 2}, "encoding": {"color": series}},
-            {**interval_rule("y", {}, [{"filter": "datum.kind === 'checkpoint'"}]),
-             "encoding": {**interval_rule("y", {})["encoding"], "color": series}},
+            _intervals("datum.kind === 'checkpoint'", series),
             {"transform": [{"filter": "datum.kind === 'checkpoint'"}],
              "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
              "encoding": {"color": series, "tooltip": tooltip(
@@ -256,6 +254,11 @@ def _path_figure(place: int, name: str, paths: Sequence[Any], layers: Sequence[s
         ],
         encoding={},
     )  # fmt: skip
+
+
+def _intervals(which: str, colours: Spec) -> Spec:
+    rule = interval_rule("y", {}, [{"filter": which}])
+    return {**rule, "encoding": {**rule["encoding"], "color": colours}}
 
 
 def _side(axis: str) -> Spec:

@@ -1,0 +1,76 @@
+"""A probe's folder without a model: few rows, two checkpoints, names that want to be elements."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+HOSTILE = '</script><img src=x onerror="window.hacked=1">'
+LAYERS = ["1", "before_norm", "2"]
+NULLS = {"straight line": 0.0, "independent increments": 1.0, "memoryless points": 1.5}
+BY_LENGTH = ("tube_deviation_relative", "tube_loss_by_width")
+
+
+def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -> Path:
+    folder.mkdir()
+    lines = [("checkpoint", "layer", "example", "measure", "length", "value")]
+    for place, name in enumerate(names):
+        lines.append((name, "", "", "loss", "", 2.0 - place))
+        for row in range(num_rows):
+            example = f"rows.jsonl:{row}"
+            lines.append((name, "", example, "stop_log_probability", "", -0.1 * row))
+            for depth, layer in enumerate(LAYERS):
+                # The second checkpoint is 0.2 lower in every row, and the rows differ.
+                value = 1.4 - 0.2 * place + 0.01 * row + 0.05 * depth
+                lines.append((name, layer, example, "tube_loss", "", value))
+                lines += [
+                    (name, layer, example, measure, length, value / 2 + 0.01 * length)
+                    for measure in BY_LENGTH
+                    for length in (2, 4, 8)
+                ]
+        for layer in LAYERS:
+            lines.append((name, layer, "", "effective_rank", "", 30.0 + place))
+            lines.append((name, layer, "", "anisotropy", "", 0.4 + 0.1 * place))
+    for null, value in NULLS.items():
+        lines.append((f"null: {null}", "", "", "tube_loss", "", value))
+        lines += [(f"null: {null}", "", "", m, k, value / 2) for m in BY_LENGTH for k in (2, 4, 8)]
+    lines.append(("null: Gaussian states", "", "", "effective_rank", "", 31.5))
+    with (folder / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    path = {"x": [0.0, 0.4, 0.7, 1.0], "y": [0.0, 0.3, 0.2, 0.0], "across": [0.0, 0.5, 0.4, 0.0]}
+    pictures = {
+        "curves": [
+            {"checkpoint": name, "layer": layer, "name": curve,
+             "values": [10 * math.exp(-k / 4) for k in range(16)]}
+            for name in names
+            for layer in LAYERS
+            for curve in ("spectrum", "views", "views_normalised")
+        ],
+        "paths": [
+            {"checkpoint": name, "layer": layer, "example": "rows.jsonl:0",
+             "tokens": ["a", HOSTILE, "=1+1", "b"], "share": 0.4, **path}
+            for name in names
+            for layer in LAYERS
+        ],
+    }  # fmt: skip
+    (folder / "pictures.json").write_text(json.dumps(pictures))
+    told = {
+        "format": 1,
+        "settings": {"models": list(names), "data": "rows.jsonl", "task": "exact", "limit": 8},
+        "environment": {"commit": "abc"},
+        "checkpoints": [
+            {
+                "name": name, "layers": LAYERS, "num_examples": num_rows, "num_too_long": 2,
+                "num_without_views": 0, "num_positions": 20,
+                "left_out": [
+                    {"layer": layer, "measure": measure, "length": 8, "num_examples": 3}
+                    for layer in LAYERS
+                    for measure in BY_LENGTH
+                ],
+                "not_measured": {"transport": "no norm"},
+            }
+            for name in names
+        ],
+    }  # fmt: skip
+    (folder / "probe.json").write_text(json.dumps(told))
+    return folder
