@@ -93,6 +93,7 @@ class Store:
         return {
             "format": 1,
             "name": "05_data_fractions",
+            "command": "semtube study 'my studies/05.py' --quick",
             "doc": "How much less data?\n\n    semtube study studies/05_data_fractions.py\n",
             "question": self.question,
             "hypothesis": "As many.",

@@ -326,3 +326,15 @@ def test_a_thousand_runs_of_two_thousand_rows(tmp_path: Path) -> None:
     page = write_report(folder)
     assert time.process_time() - started < 60
     assert page.stat().st_size < 10_000_000
+
+
+def test_the_command_is_the_one_that_was_given(tmp_path) -> None:
+    folder = Store().write(tmp_path / "study")
+    command = "semtube study 'my studies/05.py' --quick"
+    assert f"    {command}    # does" in (write_report(folder).parent / "report.md").read_text()
+    # A store older than the field does not know its file.
+    values = json.loads((folder / "study.json").read_text())
+    del values["command"]
+    (folder / "study.json").write_text(json.dumps(values))
+    text = (write_report(folder).parent / "report.md").read_text()
+    assert "    semtube study FILE    # does" in text

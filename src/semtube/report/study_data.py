@@ -40,6 +40,7 @@ class StudyRecord:
     axes: Mapping[str, Sequence[Any]]
     base: Settings
     tuning: Settings | None
+    command: str = "semtube study FILE"  # of stores older than the field
 
     @property
     def score_title(self) -> str:

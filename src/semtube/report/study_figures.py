@@ -39,7 +39,7 @@ PAIRED_NOTE = (
 
 
 def fraction_figure(data: StudyData, cells: Sequence[Cell]) -> Figure | str:
-    """Accuracy against the fraction of the training rows, the form of the paper's Figure 1b."""
+    """Accuracy against the fraction of training rows, the form of the paper's Figures 1b and 12."""
     scored = [c for c in cells if c.mean is not None and "fraction" in dict(c.place)]
     fractions = sorted({dict(c.place)["fraction"] for c in scored})
     if len(fractions) < 2:
@@ -72,9 +72,9 @@ def fraction_figure(data: StudyData, cells: Sequence[Cell]) -> Figure | str:
     return Figure(
         name="accuracy_by_fraction",
         title=f"{data.study.score_title} against the share of the training examples",
-        caption="Form of the paper's Figure 1b. Higher is better. Lines and filled marks are means "
-        "over seeds, small open marks single runs; arms stand beside each other at the same "
-        f"fraction. {INTERVAL_NOTE} {PAIRED_NOTE}",
+        caption="Form of the paper's Figures 1b and 12. Higher is better. Lines and filled marks "
+        "are means over seeds, small open marks single runs; arms stand beside each other at the "
+        f"same fraction. {INTERVAL_NOTE} {PAIRED_NOTE}",
         columns=("arm", "fraction", "examples", "what", "seed", "score", "low", "high"),
         rows=rows,
         layers=layers,
@@ -147,7 +147,7 @@ def difference_figure(data: StudyData, comparisons: Sequence[Comparison]) -> Fig
 
 
 def arm_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -> Figure | str:
-    """Bars of every arm at one point, the form of the paper's Figure 5 and of its ablations."""
+    """Bars of every arm at one point, the form of the paper's Figures 5 and 8 (its ablation)."""
     scored = [c for c in cells if c.mean is not None]
     if not scored:
         return "bars of the arms need a run with a score"
@@ -166,7 +166,7 @@ def arm_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -> F
     return Figure(
         name="arms",
         title=f"{data.study.score_title} of every arm",
-        caption="Form of the paper's Figure 5 and of its ablations. Longer is better; bars begin "
+        caption="Form of the paper's Figures 5 and 8 (its ablation). Longer is better; bars begin "
         f"at 0. Thin lines are 95 % Student intervals over seeds. {PAIRED_NOTE}",
         columns=("arm", "point", "seeds", "score", "low", "high"),
         rows=rows,

@@ -168,11 +168,8 @@ def _design(data: StudyData) -> list[tuple[str, str]]:
 
 
 def _commands(data: StudyData) -> str:
-    name = data.study.name
-    quick = " --quick" if name.endswith("_quick") else ""
-    file = f"studies/{name.removesuffix('_quick')}.py"
     return (
-        f"semtube study {file}{quick}    # does what is missing, then this report\n"
+        f"{data.study.command}    # does what is missing, then this report\n"
         f"semtube report FOLDER    # this report alone, from the study's folder"
     )
 

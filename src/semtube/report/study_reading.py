@@ -61,10 +61,10 @@ def _read_design(folder: Path) -> tuple[StudyRecord, Path]:
     if (store / "store.json").exists():
         _checked_format(store / "store.json")
     names = StudyRecord.__dataclass_fields__
-    missing = [name for name in names if name not in values]
+    missing = [name for name in names if name not in values and name != "command"]
     if missing:
         raise UserError(f"{path}: lacks {missing[0]!r}: it is no whole study")
-    study = StudyRecord(**{name: values[name] for name in names})
+    study = StudyRecord(**{name: values[name] for name in names if name in values})
     for name, arm in (("baseline", study.baseline), ("deciding", study.deciding.get("arm"))):
         if arm not in study.arms:
             raise UserError(f"{path}: {name} names arm {arm!r}, which is not among its arms")

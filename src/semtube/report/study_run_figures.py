@@ -69,8 +69,8 @@ def trace_figure(data: StudyData, cells: Sequence[Cell], name: str, first: Place
     return Figure(
         name=f"trace_{name}",
         title=f"Training: {title} by step",
-        caption=f"Lower is better fitted, not better answered. Means over seeds and over "
-        f"stretches of steps, {MOST_TRACE_POINTS} points at most.{reference}{note}",
+        caption="Form of the paper's Figure 4a. Lower is better fitted, not better answered. Means "
+        f"over seeds and over stretches of steps, {MOST_TRACE_POINTS} points at most.{reference}{note}",
         columns=("arm", "point", "step", "value", "seeds"),
         rows=rows,
         layers=[{"mark": {"type": "line", "strokeWidth": 2}}],
@@ -115,9 +115,9 @@ def weight_figure(data: StudyData) -> Figure | str:
     return Figure(
         name="accuracy_by_weight",
         title=f"{data.study.score_title} against the weight of the term",
-        caption="Each mark is the mean over the seeds of one setting, tuning runs on validation "
-        "rows and final runs on test rows; of several other settings tried at a weight the best "
-        f"is drawn. A flat line says that the weight does not matter.{note}",
+        caption="Form of the paper's Figures 7 and 13. Each mark is the mean over the seeds of one "
+        "setting, tuning runs on validation rows and final runs on test rows; of several other "
+        f"settings at a weight the best is drawn. A flat line: the weight does not matter.{note}",
         columns=("line", "arm", "point", "split", "weight", "score", "loss", "tube_loss", "seeds"),
         rows=rows,
         layers=[
@@ -137,7 +137,7 @@ def weight_figure(data: StudyData) -> Figure | str:
 
 
 def landscape_figure(data: StudyData) -> Figure | str:
-    """Both losses of held-out rows against the weight, the form of the paper's loss landscape."""
+    """Both losses of held-out rows against the weight, the form of the paper's Figure 4b."""
     rows = []
     for row in _weight_rows(data):
         for name, label in (("loss", "next-token loss, nats"), ("tube_loss", "tube loss")):
@@ -152,7 +152,7 @@ def landscape_figure(data: StudyData) -> Figure | str:
     return Figure(
         name="losses_by_weight",
         title="Losses of held-out rows against the weight of the term",
-        caption="Form of the paper's loss landscape: its next-token loss stays flat for weights "
+        caption="Form of the paper's Figure 4b: its next-token loss stays flat for weights "
         "up to 0.08 while its tube loss falls from about 1.4 to 0.6. Solid: next-token loss; "
         "dashed: tube loss (0 to 2), measured alike for every run.",
         columns=("line", "arm", "point", "split", "weight", "term", "value", "seeds"),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from semtube.statistics.intervals import are_equal, no_spread
-from semtube.statistics.paired import PairedTest
+from semtube.statistics.intervals import are_equal
 
 
 @dataclass(frozen=True)
@@ -53,31 +51,3 @@ def equivalence_test(
     below = stats.ttest_1samp(values, margin, alternative="less").pvalue
     p = float(max(above, below))
     return Equivalence(margin, p, p <= alpha)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What both tests together allow one to say; `sentence` has no full stop."""
-
-    kind: Literal["equivalent", "different", "undecided"]
-    sentence: str
-
-
-def verdict(test: PairedTest, equivalence: Equivalence, alpha: float = 0.05) -> Verdict:
-    """The sentence that a paired test and an equivalence test of the same differences allow.
-
-    A p above alpha never means "no difference": without equivalence that is undecided. A difference
-    that is shown and yet within the margin counts as equivalent, and the sentence tells it.
-    """
-    within = f"within {equivalence.margin:g} either way"
-    if test.p_two_sided is None or equivalence.is_equivalent is None:
-        return Verdict("undecided", f"undecided: {no_spread(test.num_pairs)}")
-    is_different = test.p_two_sided <= alpha
-    if equivalence.is_equivalent:
-        small = f", with a difference of {test.mean:+.3g} shown" if is_different else ""
-        return Verdict("equivalent", f"equivalent {within}{small}")
-    if is_different:
-        return Verdict("different", f"different by {test.mean:+.3g}")
-    return Verdict(
-        "undecided", f"undecided: neither a difference nor equivalence {within} is shown"
-    )

@@ -7,6 +7,7 @@ from semtube.study.design import Study
 #: Few rows and steps, so that eight runs take minutes on two cores.
 DEMO = Study(
     name="demo",
+    command="semtube demo",
     doc="Next-token prediction with and without the tube, on generated text-to-regex rows.",
     question="Does the tube help a small model that sees a quarter of the rows?",
     hypothesis="No: the difference lies within five points, about as much as two seeds can tell.",

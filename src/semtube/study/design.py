@@ -80,6 +80,7 @@ class Study:
         generated: the rows of the embedded generator to train and test on, in place of data.
         seconds_per_step: of the baseline arm on one worker, for the estimated cost.
         name, doc: of the study file.
+        command: that does the study, for its report.
     """
 
     question: str
@@ -98,6 +99,7 @@ class Study:
     seconds_per_step: float | None = None
     name: str = "study"
     doc: str = ""
+    command: str = ""
 
     def check(self) -> None:
         """Refuse a study that cannot be meant, before anything runs.

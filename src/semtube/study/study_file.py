@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shlex
 import traceback
 from dataclasses import fields, replace
 from pathlib import Path
@@ -32,7 +33,8 @@ def load_study(path: Path, *, quick: bool = False) -> Study:
     else:
         raise UserError(f"{str(path)!r}: a study file ends in .py, .yaml or .yml")
     name = path.stem + ("_quick" if quick else "")
-    study = replace(study, name=name, doc=study.doc or doc)
+    command = shlex.join(["semtube", "study", str(path), *(["--quick"] if quick else [])])
+    study = replace(study, name=name, doc=study.doc or doc, command=command)
     try:
         study.check()
     except UserError as error:
