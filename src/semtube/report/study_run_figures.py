@@ -70,7 +70,7 @@ def trace_figure(data: StudyData, cells: Sequence[Cell], name: str, first: Place
         name=f"trace_{name}",
         title=f"Training: {title} by step",
         caption="Form of the paper's Figure 4a. Lower is better fitted, not better answered. Means "
-        f"over seeds and over stretches of steps, {MOST_TRACE_POINTS} points at most.{reference}{note}",
+        f"over seeds and stretches of steps, {MOST_TRACE_POINTS} points at most.{reference}{note}",
         columns=("arm", "point", "step", "value", "seeds"),
         rows=rows,
         layers=[{"mark": {"type": "line", "strokeWidth": 2}}],
