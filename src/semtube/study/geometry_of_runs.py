@@ -1,0 +1,206 @@
+"""Probe every final run of a study, and hold the measures against its arms and its scores."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semtube.config import ProbeOptions
+from semtube.errors import UserError
+from semtube.run_folder import RunFolder, read_json, write_json
+from semtube.seeding import stream_seed
+from semtube.statistics.holm import holm
+from semtube.statistics.intervals import t_interval
+from semtube.statistics.paired import paired_t_test
+from semtube.statistics.rank_correlation import rank_correlation
+from semtube.study.environment import describe_environment
+from semtube.study.probe import probe_models
+
+#: What is tested, fixed beforehand so that the family is: (measure, length in tokens).
+FAMILY: tuple[tuple[str, str], ...] = (
+    ("tube_loss", ""), ("span_loss", ""), ("turning_angle", ""), ("chord_over_path", ""),
+    ("tube_deviation_relative", "8"), ("noise_to_signal", "8"), ("effective_rank", ""),
+    ("first_share", ""), ("anisotropy", ""), ("views_residual_share", ""), ("concept_within", ""),
+    ("capacity", ""), ("feature_stability", ""), ("stop_log_probability", ""),
+    ("near_collision_share", ""), ("cell_margin", ""), ("cone_exponent", ""),
+)  # fmt: skip
+Measures = Mapping[str, float]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command of studies/09_geometry.py."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path, help="the folder of a study that is done")
+    parser.add_argument("--output", type=Path, required=True, help="JSON with every number")
+    parser.add_argument("--limit", type=int, default=200, help="test rows that are probed")
+    asked = parser.parse_args(argv)
+    try:
+        result = geometry_of_runs(asked.study, limit=asked.limit, say=print)
+    except UserError as error:
+        raise SystemExit(f"semtube: {error}") from None
+    write_json(asked.output, result)
+    print(markdown(result))
+
+
+def geometry_of_runs(
+    folder: Path, *, limit: int, say: Any = lambda sentence: None
+) -> dict[str, Any]:
+    """Every number as plain values. What is probed already is not probed again.
+
+    Args:
+        folder: of a study; each run's probe is kept in FOLDER/probes.
+        limit: test rows that are probed, the first ones.
+
+    Raises:
+        UserError: no study there, or no final run with its test rows read.
+    """
+    if not (folder / "study.json").is_file():
+        raise UserError(f"{str(folder)!r} holds no study (no study.json)")
+    study = read_json(folder / "study.json")
+    store = folder / study["runs"]
+    runs = [run for run in read_json(folder / "plan.json")["runs"] if run["phase"] == "final"]
+    found = []
+    for number, run in enumerate(runs, start=1):
+        place = RunFolder(store / run["run"])
+        reading = place.readings / "test" / "metrics.json"
+        if not reading.is_file():
+            continue
+        probe = folder / "probes" / run["run"]
+        if not probe.is_dir():
+            say(f"probing {number} of {len(runs)}: {run['arm']}, {run['point']}")
+            probe.parent.mkdir(exist_ok=True)
+            probe_models([str(place.path)], _options(place, probe, limit))
+        point = {axis: value for axis, value in run["point"].items() if axis != "seed"}
+        found.append(
+            {
+                "run": run["run"],
+                "arm": run["arm"],
+                "seed": run["point"]["seed"],
+                "group": ", ".join(f"{axis} {value:g}" for axis, value in point.items()),
+                "score": read_json(reading)[study["primary"]]["mean"],
+                "measures": measures_of(probe / "table.csv"),
+            }
+        )
+    if not found:
+        raise UserError(f"{str(folder)!r} has no final run that is done")
+    return {
+        "study": study["name"],
+        "primary": study["primary"],
+        "baseline": study["baseline"],
+        "num_examples": limit,
+        "moved": moved(found, study["baseline"]),
+        "tells_accuracy": tells_accuracy(found),
+        "runs": found,
+        "environment": describe_environment(),
+    }
+
+
+def _options(run: RunFolder, output: Path, limit: int) -> ProbeOptions:
+    config = run.read_config()
+    # A run of a task reads that task's test split; one of one's own rows, its test file.
+    data = config["test"] if config["data"] is not None else None
+    return ProbeOptions(data=data, layers=[-1], limit=limit, output=str(output))
+
+
+def measures_of(table: Path) -> dict[str, float]:
+    """Means over rows of the family's measures, of the last layer probed or of none."""
+    sums: dict[str, list[float]] = defaultdict(list)
+    with table.open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            key = (line["measure"], line["length"])
+            if key in FAMILY and not line["checkpoint"].startswith("null: "):
+                sums[_name(*key)].append(float(line["value"]))
+    return {name: float(np.mean(values)) for name, values in sums.items()}
+
+
+def moved(runs: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, Any]]:
+    """Every arm minus the baseline in every measure, paired by seed and group; p after Holm."""
+    by_place = {(run["arm"], run["group"], run["seed"]): run["measures"] for run in runs}
+    arms = dict.fromkeys(run["arm"] for run in runs if run["arm"] != baseline)
+    rows = []
+    for arm in arms:
+        for name in _names(runs):
+            differences = [
+                measures[name] - base[name]
+                for (of, group, seed), measures in by_place.items()
+                if of == arm and name in measures
+                if (base := by_place.get((baseline, group, seed))) is not None and name in base
+            ]
+            if len(differences) < 2:
+                continue
+            interval = t_interval(differences, 0.95)
+            assert interval is not None, "two differences have an interval"
+            values = [run["measures"][name] for run in runs
+                      if run["arm"] == baseline and name in run["measures"]]  # fmt: skip
+            rows.append(
+                {"arm": arm, "measure": name, "baseline": float(np.mean(values)),
+                 "difference": float(np.mean(differences)), "low": interval.low,
+                 "high": interval.high, "pairs": len(differences),
+                 "p": paired_t_test(differences).p_two_sided}
+            )  # fmt: skip
+    return _with_holm(rows)
+
+
+def tells_accuracy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rank correlation of every measure with the score over all runs, within groups; Holm."""
+    rows = []
+    for name in _names(runs):
+        with_it = [run for run in runs if name in run["measures"]]
+        found = rank_correlation(
+            [run["measures"][name] for run in with_it],
+            [run["score"] for run in with_it],
+            [run["group"] for run in with_it],
+            generator=np.random.default_rng(stream_seed(0, "bootstrap")),
+        )
+        rows.append(
+            {"measure": name, "rho": found.rho, "p": found.p, "runs": found.num_runs,
+             "low": found.interval.low if found.interval else None,
+             "high": found.interval.high if found.interval else None}
+        )  # fmt: skip
+    return _with_holm(rows)
+
+
+def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    tested = {str(place): row["p"] for place, row in enumerate(rows) if row["p"] is not None}
+    corrected = holm(tested)
+    return [{**row, "p_holm": corrected.get(str(place))} for place, row in enumerate(rows)]
+
+
+def _names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [n for n in (_name(*key) for key in FAMILY) if any(n in run["measures"] for run in runs)]
+
+
+def _name(measure: str, length: str) -> str:
+    return f"{measure}, {length} tokens" if length else measure
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Both tables."""
+    lines = [
+        "| arm | measure | baseline | difference | 95 % interval | p (Holm) |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    for row in result["moved"]:
+        lines.append(
+            f"| {row['arm']} | {row['measure']} | {row['baseline']:.4g} | {row['difference']:+.4g} "
+            f"| {row['low']:+.4g} to {row['high']:+.4g} | {_p(row['p_holm'])} |"
+        )
+    lines += ["", "| measure | rho with the score | 95 % interval | p | p (Holm) |",
+              "|---|---:|---|---:|---:|"]  # fmt: skip
+    for row in result["tells_accuracy"]:
+        rho = "-" if row["rho"] is None else f"{row['rho']:+.2f}"
+        between = "-" if row["low"] is None else f"{row['low']:+.2f} to {row['high']:+.2f}"
+        lines.append(
+            f"| {row['measure']} | {rho} | {between} | {_p(row['p'])} | {_p(row['p_holm'])} |"
+        )
+    return "\n".join(lines)
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,104 @@
+"""Measures of runs against arms and scores: planted effects found, and a whole study read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+from small_study import STUDY, InThisProcess
+
+from semtube.errors import UserError
+from semtube.run_folder import read_json
+from semtube.study.geometry_of_runs import (
+    geometry_of_runs,
+    main,
+    markdown,
+    measures_of,
+    moved,
+    tells_accuracy,
+)
+from semtube.study.runner import StudyFolder, run_study
+
+
+def made_up(num_seeds: int = 6) -> list[dict]:
+    """The tube lowers tube_loss by 0.4; anisotropy rises with the score; capacity is noise."""
+    generator = np.random.default_rng(0)
+    runs = []
+    for group, easier in (("fraction 1", 0.3), ("fraction 0.125", 0.0)):
+        for seed in range(num_seeds):
+            for arm in ("ntp", "tube"):
+                score = easier + generator.normal(0.4, 0.05)
+                runs.append({
+                    "arm": arm, "group": group, "seed": seed, "score": score,
+                    "measures": {
+                        "tube_loss": 1.4 - 0.4 * (arm == "tube") + generator.normal(0, 0.02),
+                        # Higher in the hard group, so that pooled over groups it would fall.
+                        "anisotropy": score - 3 * easier,
+                        "capacity": generator.normal(),
+                    },
+                })  # fmt: skip
+    return runs
+
+
+def test_what_an_arm_moves_is_found() -> None:
+    rows = {row["measure"]: row for row in moved(made_up(), "ntp")}
+    assert rows.keys() == {"tube_loss", "anisotropy", "capacity"}
+    assert rows["tube_loss"]["difference"] == pytest.approx(-0.4, abs=0.03)
+    assert rows["tube_loss"]["low"] < -0.4 < rows["tube_loss"]["high"]
+    assert rows["tube_loss"]["pairs"] == 12
+    assert rows["tube_loss"]["p_holm"] == pytest.approx(3 * rows["tube_loss"]["p"])
+    assert rows["tube_loss"]["p_holm"] < 0.001 < rows["capacity"]["p_holm"]
+
+
+def test_a_measure_without_its_pair_is_left_out() -> None:
+    runs = made_up()
+    for run in runs:
+        if run["arm"] == "ntp" and run["seed"] > 0:
+            del run["measures"]["capacity"]
+    rows = {row["measure"]: row for row in moved(runs, "ntp")}
+    assert rows["capacity"]["pairs"] == 2
+    assert rows["tube_loss"]["pairs"] == 12
+
+
+def test_what_tells_the_score_is_found_within_groups() -> None:
+    rows = {row["measure"]: row for row in tells_accuracy(made_up())}
+    assert rows["anisotropy"]["rho"] == pytest.approx(1)
+    assert rows["anisotropy"]["p_holm"] < 0.01 < rows["capacity"]["p_holm"]
+
+
+def test_the_table_is_read_by_family(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(
+        "checkpoint,layer,example,measure,length,value\n"
+        "a,2,r:1,tube_loss,,1\na,2,r:2,tube_loss,,2\n"
+        "a,2,r:1,noise_to_signal,8,3\na,2,r:1,noise_to_signal,4,9\n"
+        "a,2,,capacity,,4\na,2,,capacity_radius,,5\n"
+        "null: memoryless points,,,tube_loss,,1.5\n"
+    )
+    assert measures_of(tmp_path / "table.csv") == {
+        "tube_loss": 1.5, "noise_to_signal, 8 tokens": 3.0, "capacity": 4.0,
+    }  # fmt: skip
+
+
+def test_no_study_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no study"):
+        geometry_of_runs(tmp_path, limit=3)
+    with pytest.raises(SystemExit, match=r"semtube: .* holds no study"):
+        main([str(tmp_path), "--output", str(tmp_path / "x.json")])
+
+
+@pytest.mark.slow
+def test_a_study_from_end_to_end(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "study"
+    run_study(STUDY, StudyFolder(folder), InThisProcess())
+    main([str(folder), "--output", str(tmp_path / "out.json"), "--limit", "8"])
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert len(result["runs"]) == len(list((folder / "probes").iterdir()))
+    assert {run["arm"] for run in result["runs"]} == set(STUDY.arms)
+    assert markdown(result) in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (folder / "probes").glob("*/table.csv")}
+    again = geometry_of_runs(folder, limit=8)
+    assert again["runs"] == result["runs"]
+    assert before == {p: p.stat().st_mtime_ns for p in (folder / "probes").glob("*/table.csv")}
+    assert read_json(folder / "study.json")["primary"] == again["primary"]
