@@ -45,7 +45,7 @@ def test_commands_run_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
         words = shlex.split(line, comments=True)[1:]
         words = ["2" if words[i - 1] == "--steps" else word for i, word in enumerate(words)]
         words = ["120" if words[i - 1] == "--num_pairs" else word for i, word in enumerate(words)]
-        if words[0] == "evaluate":
+        if words[0] in ("evaluate", "probe"):
             words += ["--limit", "20"]
         if "--drop_overlap" in words:  # a real set: fewer test rows cannot be asked for in training
             words = [word for word in words if word not in ("--test", "test")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -150,6 +151,12 @@ def _reached(log_F: np.ndarray, curve_F: np.ndarray, level: float) -> float:
     return float(log_F[place - 1] + share * (log_F[place] - log_F[place - 1]))
 
 
+@lru_cache(maxsize=4096)
+def _fit_once(sizes: tuple[float, ...], errors: tuple[float, ...], near: Curve | None) -> Curve:
+    """Several arms are held against one baseline, on the same resamples: it is fitted once."""
+    return fit_curve(np.array(sizes), np.array(errors), near=near)
+
+
 def _by_fit(
     sizes_F: np.ndarray,
     errors_AFS: np.ndarray,
@@ -169,7 +176,8 @@ def _by_fit(
     seeds_S = np.arange(num_seeds)
 
     def fit(errors_FS: np.ndarray, drawn: np.ndarray, near: Curve | None) -> Curve:
-        return fit_curve(np.repeat(sizes_F, len(drawn)), errors_FS[:, drawn].reshape(-1), near=near)
+        errors = errors_FS[:, drawn].reshape(-1)
+        return _fit_once(tuple(np.repeat(sizes_F, len(drawn))), tuple(errors), near)
 
     whole = [fit(errors_FS, seeds_S, None) for errors_FS in errors_AFS]
 
