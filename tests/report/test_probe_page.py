@@ -42,18 +42,20 @@ def test_means_intervals_and_pairs_are_those_of_the_rows(folder) -> None:
 
 def test_the_answer_names_nulls_and_differences(folder) -> None:
     told = sentences(read_probe(folder))
-    assert told[0].startswith(
-        "before: tube loss 1.535 [1.515, 1.555] in layer 2, nearest to memory"
+    assert told[0].startswith("Tube loss in layer 2: before 1.535 [1.515, 1.555], ")
+    assert told[0].endswith(
+        " 1.335 [1.315, 1.355] (straight line 0.00, independent increments 1.00, memoryless "
+        "points 1.50)."
     )
-    assert "independent increments 1.00, points without memory 1.50" in told[0]
-    assert told[2].endswith("minus before, row by row: -0.200 [-0.200, -0.200].")
+    assert told[1] == "before is nearest to the null memoryless points."
+    assert told[3].endswith("minus before, row by row: -0.200 [-0.200, -0.200].")
 
 
 def test_what_is_missing_is_told_once(folder) -> None:
     told = missing(read_probe(folder))
     assert told[0] == "before: 2 rows are over max_tokens and left out"
     assert told[1] == "before: no transport: no norm"
-    assert told[2].startswith("before: 3 of 8 rows are too short for 8 tokens or have no direction")
+    assert told[2] == "before: 3 of 8 rows are too short, or without a direction, for: 8 tokens"
     assert len(told) == 6
 
 
@@ -78,7 +80,7 @@ def test_one_checkpoint_with_few_measures_has_a_page(tmp_path) -> None:
     kept = [line for line in lines if "tube_loss,," in line or line.startswith("checkpoint")]
     (folder / "table.csv").write_text("".join(kept))
     (folder / "pictures.json").write_text('{"curves": [], "paths": []}')
-    assert "tube loss 1.535" in write_probe_page(folder).read_text()
+    assert "only 1.535" in write_probe_page(folder).read_text()
     assert [path.name for path in (folder / "figures").glob("*.png")] == ["by_layer.png"]
 
 

@@ -13,29 +13,26 @@ _RANGE = "95 % interval"
 
 
 def sentences(data: ProbeData) -> list[str]:
-    """What each checkpoint's tube loss is near to, and how the others differ from the first."""
+    """The tube loss of every checkpoint among its nulls, then what each is near to, and pairs."""
     layer = data.layers[-1]
-    told = []
-    for name in data.names:
-        cell = data.cell(name, layer, "tube_loss")
-        if cell is None:
-            continue
-        nulls = {null: of.get(("tube_loss", NO_LENGTH)) for null, of in data.nulls.items()}
-        one, more = nulls.get("independent increments"), nulls.get("memoryless points")
-        beside = ""
-        if one is not None and more is not None:
-            beside = f"; independent increments {one:.2f}, points without memory {more:.2f}"
-        near = data.nearest_null("tube_loss", NO_LENGTH, cell.mean)
-        nearest = f", nearest to {near}" if near else ""
-        told.append(
-            f"{name}: tube loss {_with_interval(cell)} in layer {layer}{nearest} (a straight line "
-            f"has 0{beside})."
-        )
+    cells = {name: data.cell(name, layer, "tube_loss") for name in data.names}
+    found = {name: cell for name, cell in cells.items() if cell is not None}
+    if not found:
+        return ["No trajectory is long enough for a tube loss."]
+    values = ", ".join(f"{name} {_with_interval(cell)}" for name, cell in found.items())
+    nulls = {null: of.get(("tube_loss", NO_LENGTH)) for null, of in data.nulls.items()}
+    beside = [
+        f"{null} {value:.2f}" for null in SHOWN_NULLS if (value := nulls.get(null)) is not None
+    ]
+    told = [f"Tube loss in layer {layer}: {values} ({', '.join(beside) or 'no null'})."]
+    for name, cell in found.items():
+        if near := data.nearest_null("tube_loss", NO_LENGTH, cell.mean):
+            told.append(f"{name} is nearest to the null {near}.")
         if (apart := data.difference(name, layer, "tube_loss")) is not None:
             told.append(
                 f"{name} minus {data.names[0]}, row by row: {_with_interval(apart, sign=True)}."
             )
-    return told or ["No trajectory is long enough for a tube loss."]
+    return told
 
 
 def _with_interval(cell: Cell, *, sign: bool = False) -> str:
@@ -169,16 +166,16 @@ def missing(data: ProbeData) -> list[str]:
         if number := checkpoint["num_without_views"]:
             told.append(f"{name}: {number} rows have no prompt or no answer and so no two views")
         told += [f"{name}: no {what}: {why}" for what, why in checkpoint["not_measured"].items()]
-        # Length decides nearly always, and then the same rows are left out in every layer.
-        alike: dict[tuple[int, int | None], set[str]] = {}
+        # Length decides nearly always, and then alike in every layer and measure of that length.
+        alike: dict[int, set[str]] = {}
         for left in checkpoint["left_out"]:
-            key = (left["num_examples"], left["length"])
-            alike.setdefault(key, set()).add(title(left["measure"]))
+            length = left["length"]
+            what = title(left["measure"]) if length is None else f"{length} tokens"
+            alike.setdefault(left["num_examples"], set()).add(what)
         told += [
-            f"{name}: {number} of {checkpoint['num_examples']} rows are too short for "
-            f"{'a value' if length is None else f'{length} tokens'} or have no direction, in: "
-            + ", ".join(sorted(measures))
-            for (number, length), measures in alike.items()
+            f"{name}: {number} of {checkpoint['num_examples']} rows are too short, or without a "
+            f"direction, for: {', '.join(sorted(what))}"
+            for number, what in alike.items()
         ]
     return told
 
