@@ -353,7 +353,7 @@ class ProbeOptions:
     content: Literal["text", "instruction", "answer", "all"] = "text"
     measures: Literal["all", "cheap"] = "all"
     limit: int = 200
-    cone_prompts: int = 50
+    cone_prompts: int = 100
     drawn_examples: int = 3
     max_tokens: int | None = None
     batch_tokens: int = 4096

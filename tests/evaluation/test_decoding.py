@@ -385,7 +385,7 @@ LLAMA = lively(llama)
 def generated(model, prompt, stop_ids, limit) -> Decoded:
     """transformers' own greedy decoding of one prompt."""
     ids = torch.tensor([prompt])
-    with decoding._generating_with(
+    with decoding.generating_with(
         model,
         transformers.GenerationConfig(
             do_sample=False, max_new_tokens=limit, eos_token_id=sorted(stop_ids), pad_token_id=PAD

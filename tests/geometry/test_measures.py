@@ -1,6 +1,8 @@
 """The table of measures: what is in it, ranges, padding, and nulls for all at once."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -112,3 +114,11 @@ def test_states_before_and_after_a_norm_differ_as_the_sphere_bids():
     for name in ("tube_loss", "turning_angle", "noise_to_signal"):
         assert before[name].value.max() < 1e-5
         assert after[name].value[after[name].defined].min() > 1e-5
+
+
+def test_every_measure_stands_in_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "geometry.md").read_text()
+    for name in MEASURES:
+        short = re.sub(r"_(greedy|sampled)", "_greedy", name)  # a row for both
+        short = re.sub(r"_share_\w+", "_share_gold", short)
+        assert f"`{short}`" in text, name

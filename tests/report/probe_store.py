@@ -45,6 +45,13 @@ def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -
             for name in names
             for layer in LAYERS
             for curve in ("spectrum", "views", "views_normalised")
+        ]
+        + [
+            {"checkpoint": name, "layer": "2", "name": f"cone_{kind}_since_{since}",
+             "values": [0.1 * (k + 1) ** 0.5 for k in range(9)]}
+            for name in names
+            for kind in ("greedy", "sampled")
+            for since in ("prompt", "divergence")
         ],
         "paths": [
             {"checkpoint": name, "layer": layer, "example": "rows.jsonl:0",
@@ -68,6 +75,13 @@ def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -
                     for measure in BY_LENGTH
                 ],
                 "not_measured": {"transport": "no norm"},
+                "cones": [
+                    {"checkpoint": name, "layer": "2", "kind": "greedy", "since": "prompt",
+                     "steps": "all", "num_left": 6, "exponent": 0.5, "low": 0.4, "high": 0.6,
+                     "scale": 0.1, "first_step": 1, "last_step": 9, "num_prompts": 21},
+                    {"checkpoint": name, "layer": "2", "kind": "greedy", "since": "prompt",
+                     "steps": "unsaturated", "num_left": 6, "reason": "saturated at step 1"},
+                ],
             }
             for name in names
         ],

@@ -13,7 +13,7 @@ from scipy import stats
 from semtube.errors import UserError
 from semtube.report.probe_data import read_probe
 from semtube.report.probe_page import write_probe_page
-from semtube.report.probe_tables import missing, row_table, sentences, set_table
+from semtube.report.probe_tables import cone_table, missing, row_table, sentences, set_table
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,16 @@ def test_numbers_of_sets_stand_by_layer(folder) -> None:
     assert (rank["1"], rank["2"], rank["null"]) == (30.0, 30.0, "31.5 (Gaussian states)")
 
 
+def test_cones_are_told_with_their_steps_or_why_not(folder) -> None:
+    first, second, *_ = cone_table(read_probe(folder)).rows
+    assert (first["exponent"], first["interval"]) == (0.5, "0.40 to 0.60")
+    assert first["steps"] == "all: 1 to 9"
+    assert (second["exponent"], second["reason"]) == (None, "saturated at step 1")
+
+
 def test_files_stand_beside_the_page(folder, page) -> None:
     names = {path.name for path in (folder / "figures").iterdir()}
-    for figure in ("path_1", "path_2", "by_layer", "by_length", "sets_by_layer", "spectra"):
+    for figure in ("path_1", "path_2", "by_layer", "by_length", "sets_by_layer", "spectra", "cone"):
         assert {f"{figure}.png", f"{figure}.svg"} <= names
         assert (folder / "csv" / f"figure_{figure}.csv").is_file()
     with (folder / "csv" / "figure_path_1.csv").open(newline="") as file:
@@ -80,6 +87,9 @@ def test_one_checkpoint_with_few_measures_has_a_page(tmp_path) -> None:
     kept = [line for line in lines if "tube_loss,," in line or line.startswith("checkpoint")]
     (folder / "table.csv").write_text("".join(kept))
     (folder / "pictures.json").write_text('{"curves": [], "paths": []}')
+    told = json.loads((folder / "probe.json").read_text())
+    told["checkpoints"][0]["cones"] = []
+    (folder / "probe.json").write_text(json.dumps(told))
     assert "only 1.535" in write_probe_page(folder).read_text()
     assert [path.name for path in (folder / "figures").glob("*.png")] == ["by_layer.png"]
 
@@ -100,7 +110,7 @@ def test_a_browser_draws_it(browser: Browser, page: Path, width: int, scheme: st
     assert browser.errors() == []
     assert browser.requests() == [page.as_uri()]
     drawn = browser.evaluate(MARKS_DRAWN)
-    assert len(drawn) == 6
+    assert len(drawn) == 7
     for name, num_marks, right in drawn:
         assert num_marks >= 2, f"{name} is empty"
         assert 0 < right <= width, f"{name} ends at {right} of {width} pixels"

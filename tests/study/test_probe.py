@@ -214,3 +214,70 @@ def test_a_bent_path_is_drawn_as_it_is() -> None:
 def test_a_path_without_a_chord_is_drawn(path) -> None:
     flat = flattened(path)
     assert all(map(torch.isfinite, torch.tensor([*flat.x, *flat.y, flat.share])))
+
+
+def test_prompts_are_continued_and_compared(models, options, tmp_path) -> None:
+    asked = replace(
+        options,
+        output=str(tmp_path / "cone"),
+        cone_prompts=24,
+        limit=24,
+        layers=["before_norm", -1],
+    )
+    folder = probe_models(models[:1], asked)
+    found = table(folder)
+    told = json.loads((folder / "probe.json").read_text())["checkpoints"][0]
+    assert {(c["kind"], c["since"], c["steps"]) for c in told["cones"]} == {
+        (kind, since, steps)
+        for kind in ("greedy", "sampled")
+        for since in ("prompt", "divergence")
+        for steps in ("all", "unsaturated")
+    }
+    assert all(c["num_left"] == 24 for c in told["cones"]), "an untrained model is never right"
+    shares = {key[3]: v for key, v in found.items() if key[3].startswith("near_collision_share")}
+    assert len(shares) == 3
+    assert all(0 <= share <= 1 for share in shares.values())
+    margins = [value for key, value in found.items() if key[3] == "cell_margin"]
+    assert len(margins) == 24
+    curves = json.loads((folder / "pictures.json").read_text())["curves"]
+    curve = next(c for c in curves if c["name"] == "cone_greedy_since_prompt")
+    assert curve["layer"] == told["layers"][-1]
+
+
+def test_a_margin_is_that_of_the_loop(models, options, tmp_path) -> None:
+    """The states that predict the right answer's tokens, each to the nearest other cell."""
+    from semtube.data.rendering import Renderer
+    from semtube.data.tokens import tokenize_rows
+    from semtube.study.checkpoint_probe import CheckpointProbe
+    from semtube.study.probe_cone import ConeProbe
+    from semtube.study.splits import read_rows
+    from semtube.tasks.catalogue import build_scorer
+
+    loaded = load_model(models[0])
+    renderer = Renderer(loaded.tokenizer, loaded.stop_ids, labels="answer", train_stop=True)
+    examples = read_rows(build_scorer("exact", {}), options.data, None)
+    rows = tokenize_rows(examples, renderer, 512, max_rows=4).rows
+    pad_id = loaded.tokenizer.pad_token_id
+    last = str(loaded.model.config.num_hidden_layers)
+    asked = replace(options, cone_prompts=4)
+    probe = CheckpointProbe("one", loaded.model, rows, [last], [], pad_id, asked)
+    found, _ = ConeProbe(probe, renderer.stop_ids).measure({})
+    margins = {row.example: row.value for row in found if row.measure == "cell_margin"}
+    weight = loaded.model.get_output_embeddings().weight.detach()
+    for row in rows:
+        with torch.no_grad():
+            out = loaded.model(input_ids=torch.tensor([row.input_ids]), output_hidden_states=True)
+        stop = next(
+            place
+            for place in range(row.num_prompt_tokens, len(row.input_ids))
+            if row.input_ids[place] in renderer.stop_ids
+        )
+        values = []
+        for place in range(row.num_prompt_tokens, stop + 1):
+            token, logits = row.input_ids[place], out.logits[0, place - 1]
+            others = [j for j in range(len(weight)) if j != token]
+            faces = [
+                (logits[token] - logits[j]) / (weight[token] - weight[j]).norm() for j in others
+            ]
+            values.append(float(min(faces)))
+        assert margins[row.source] == pytest.approx(sum(values) / len(values), rel=1e-3, abs=1e-4)

@@ -83,10 +83,10 @@ def decode_greedily(
     if not all(prompts):
         raise ValueError(f"prompt {[len(p) for p in prompts].index(0)} is empty: give it a token")
     decoded: dict[int, Decoded] = {}
-    for room, places in _by_room(model, prompts, max_new_tokens).items():
+    for room, places in by_room(model, prompts, max_new_tokens).items():
         loop = GreedyLoop(model, stop_ids, pad_id, room, cache)
         alike = [prompts[i] for i in places]
-        with evaluating(model), _generating_with(model, loop.config), torch.no_grad():
+        with evaluating(model), generating_with(model, loop.config), torch.no_grad():
             can_pad = masks_padding(model, alike[0], pad_id)
             batches = token_batches(
                 [len(prompt) + room for prompt in alike],
@@ -106,7 +106,7 @@ def decode_greedily(
     return [decoded[i] for i in range(len(prompts))]
 
 
-def _by_room(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> dict[int, list[int]]:
+def by_room(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> dict[int, list[int]]:
     """Most tokens an answer may take -> prompts with that much room; nearly always all of them.
 
     Raises:
@@ -139,7 +139,7 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _generating_with(model: Any, config: GenerationConfig) -> Iterator[None]:
+def generating_with(model: Any, config: GenerationConfig) -> Iterator[None]:
     """Our generation settings alone, also for the model inside a PEFT wrapper."""
     holders = [model, causal_lm_of(model)]
     before = [holder.generation_config for holder in holders]

@@ -127,7 +127,7 @@ FAMILIES: tuple[Family, ...] = (
 
 _GAUSSIAN = "Gaussian states of the same number and width"
 
-#: Measures that are not of one document: what computes them is named in their own files.
+#: Measures that no family computes: what does is named in their own files.
 OTHERS: tuple[Measure, ...] = (
     Measure("effective_rank", "set", "", 0, math.inf, _GAUSSIAN),
     Measure("first_share", "set", "", 0, 1, _GAUSSIAN),
@@ -136,6 +136,24 @@ OTHERS: tuple[Measure, ...] = (
     Measure("views_residual_share", "set", "", 0, 1, "1 - rank / N, views apart from each other"),
     Measure("concept_within", "set", "", -1, 1, "concept_across"),
     Measure("concept_across", "set", "", -1, 1, "0, directions spread evenly"),
+    *(
+        Measure(
+            f"cone_exponent_{kind}_since_{since}",
+            "set",
+            "",
+            -math.inf,
+            math.inf,
+            "1/2, Brownian; 0, saturated",
+            "dear",
+        )
+        for kind in ("greedy", "sampled")
+        for since in ("prompt", "divergence")
+    ),
+    *(
+        Measure(f"near_collision_share_{kind}", "set", "", 0, 1, "that of the gold texts", "dear")
+        for kind in ("gold", "greedy", "sampled")
+    ),
+    Measure("cell_margin", "document", "state", -math.inf, math.inf, "0, on the border", "dear"),
     Measure("capacity", "set", "", 0, 2, "2, single points", "dear"),
     Measure("capacity_dimension", "set", "", 0, math.inf, "0, single points", "dear"),
     Measure("capacity_radius", "set", "", 0, math.inf, "0, single points", "dear"),

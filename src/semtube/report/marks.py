@@ -18,6 +18,10 @@ COLOURS = (
 )  # fmt: skip
 SHAPES = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down")
 INK = "#333333"
+GREY = "#8A8A8A"
+#: Of a legend of dashes, which have no colour of their own.
+STROKES = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeColor": GREY,
+           "symbolStrokeWidth": 2}  # fmt: skip
 SHIFT_PIXELS = 7
 LABEL_PIXELS = 170
 #: Characters of a name that leaves room for another one beside it on a phone.

@@ -1,13 +1,12 @@
-"""The pictures of a probe: by layer, by length, spectra, and trajectories in their tube."""
+"""The figures of a probe: by layer, by length, spectra."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from semtube.report.marks import (
+    GREY,
     Figure,
     Spec,
     choice,
@@ -23,9 +22,6 @@ from semtube.report.probe_words import title
 
 #: Nulls that the figures draw; the table has all.
 SHOWN_NULLS = ("straight line", "independent increments", "memoryless points")
-GREY = "#8A8A8A"
-#: Tokens of a trajectory that are named in its picture; the others at the pointer.
-MOST_LABELS = 12
 CURVES = {
     "spectrum": "states",
     "views": "prompt minus answer",
@@ -159,6 +155,7 @@ def curve_figure(data: ProbeData) -> Figure | None:
         {"curve": CURVES[curve["name"]], "layer": curve["layer"],
          "checkpoint": curve["checkpoint"], "rank": rank, "value": value}
         for curve in data.curves
+        if curve["name"] in CURVES
         for rank, value in enumerate(curve["values"], start=1)
         if value > 1e-9 * max(curve["values"][0], 1e-30)
     ]  # fmt: skip
@@ -188,81 +185,9 @@ def curve_figure(data: ProbeData) -> Figure | None:
     )  # fmt: skip
 
 
-def path_figures(data: ProbeData) -> list[Figure]:
-    """For every checkpoint its trajectories, all on the same axes, to stand side by side."""
-    by_checkpoint = {
-        name: [path for path in data.paths if path["checkpoint"] == name] for name in data.names
-    }
-    return [
-        _path_figure(number, name, paths, data.layers)
-        for number, (name, paths) in enumerate(by_checkpoint.items(), start=1)
-        if paths
-    ]
-
-
-def _path_figure(place: int, name: str, paths: Sequence[Any], layers: Sequence[str]) -> Figure:
-    rows: list[dict[str, Any]] = []
-    for path in paths:
-        shown = f"{path['example']}, layer {path['layer']}"
-        radius = float(np.sqrt(np.mean(np.square(path["across"]))))
-        every = max(1, -(-len(path["tokens"]) // MOST_LABELS))
-        points = zip(path["tokens"], path["x"], path["y"], path["across"], strict=True)
-        rows += [
-            {"path": shown, "token": number, "text": text, "x": x, "y": y, "across": across,
-             "radius": radius, "share": path["share"], "label": number % every == 0}
-            for number, (text, x, y, across) in enumerate(points)
-        ]  # fmt: skip
-    order = {layer: number for number, layer in enumerate(layers)}
-    choices = [
-        f"{path['example']}, layer {path['layer']}"
-        for path in sorted(paths, key=lambda path: -order[path["layer"]])
-    ]
-    chosen = f"path_shown_{place}"
-    return Figure(
-        name=f"path_{place}",
-        title=f"Trajectories: {name}",
-        caption="A row's states by token, along and across the chord from the first to the last, "
-        "in units of its length. Band: the root mean square distance from the chord, of which the "
-        "drawn direction shows a part (share in the CSV); colour runs from first to last token.",
-        columns=("path", "token", "text", "x", "y", "across", "radius", "share"),
-        rows=rows,
-        params=[choice(chosen, "row", choices)],
-        transform=[{"filter": f"datum.path === {chosen}"}],
-        layers=[
-            {"transform": [{"filter": "datum.token === 0"},
-                           {"calculate": "-datum.radius", "as": "below"}],
-             "mark": {"type": "rect", "opacity": 0.15, "color": "#2E86C8"},
-             "encoding": {"x": {"datum": 0}, "x2": {"datum": 1},
-                          "y": {"field": "below", "type": "quantitative"},
-                          "y2": {"field": "radius"}}},
-            {"transform": [{"filter": "datum.token === 0"}],
-             "mark": {"type": "rule", "strokeDash": [5, 4], "color": GREY},
-             "encoding": {"x": {"datum": 0}, "x2": {"datum": 1}, "y": {"datum": 0}}},
-            {"mark": {"type": "line", "strokeWidth": 1, "opacity": 0.6, "color": GREY},
-             "encoding": {"x": _side("x"), "y": _side("y"),
-                          "order": {"field": "token", "type": "quantitative"}}},
-            {"mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
-             "encoding": {"x": _side("x"), "y": _side("y"),
-                          "color": {"field": "token", "type": "quantitative", "title": "token",
-                                    "scale": {"scheme": "viridis"}},
-                          "tooltip": tooltip({"text": "token", "token": "number", "x": "along",
-                                              "y": "across, drawn", "across": "across, all"})}},
-            {"transform": [{"filter": "datum.label"}],
-             "mark": {"type": "text", "align": "left", "dx": 6, "dy": -6, "fontSize": 11,
-                      "color": GREY},
-             "encoding": {"x": _side("x"), "y": _side("y"), "text": {"field": "text"}}},
-        ],
-        encoding={},
-    )  # fmt: skip
-
-
 def _intervals(which: str, colours: Spec) -> Spec:
     rule = interval_rule("y", {}, [{"filter": which}])
     return {**rule, "encoding": {**rule["encoding"], "color": colours}}
-
-
-def _side(axis: str) -> Spec:
-    return number(axis, "along the chord" if axis == "x" else "across it")
 
 
 def _null_rows(data: ProbeData, measures: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from semtube.report.offline_page import page, write_parts
 from semtube.report.probe_data import ProbeData, read_probe
-from semtube.report.probe_figures import curve_figure, layer_figure, length_figure, path_figures
+from semtube.report.probe_figures import curve_figure, layer_figure, length_figure
+from semtube.report.probe_path_figures import cone_figure, path_figures
 from semtube.report.probe_tables import (
     checkpoint_table,
+    cone_table,
     missing,
     row_table,
     sentences,
@@ -30,12 +32,14 @@ def write_probe_page(folder: Path) -> Path:
         layer_figure(data, of_sets=False),
         length_figure(data),
         layer_figure(data, of_sets=True),
+        cone_figure(data),
         curve_figure(data),
     )
     others = [figure for figure in found if figure is not None]
     tables = [checkpoint_table(data), row_table(data, data.layers[-1])]
     tables += [row_table(data, data.layers[-2])] if len(data.layers) > 1 else []
     tables.append(set_table(data))
+    tables += [cone_table(data)] if any(c["cones"] for c in data.checkpoints) else []
     write_parts(folder, tables, [*paths, *others])
     text = page(
         "probe.html.jinja",

@@ -6,6 +6,7 @@ from typing import Any
 
 from semtube.report.probe_data import NO_LENGTH, Cell, ProbeData
 from semtube.report.probe_figures import SHOWN_NULLS
+from semtube.report.probe_path_figures import SINCE
 from semtube.report.probe_words import WORDS, title
 from semtube.report.table import Column, Table
 
@@ -119,6 +120,43 @@ def set_table(data: ProbeData) -> Table:
             *(Column(layer, layer, "number") for layer in data.layers),
             Column("null", "null"),
             Column("note", "what it is"),
+        ],
+        rows=rows,
+    )
+
+
+def cone_table(data: ProbeData) -> Table:
+    """The cone's exponents with their intervals, or why there is none."""
+    rows = []
+    for checkpoint in data.checkpoints:
+        for cone in checkpoint["cones"]:
+            low, high = cone.get("low"), cone.get("high")
+            between = None if low is None else f"{low:.2f} to {high:.2f}"
+            steps = "" if low is None else f": {cone['first_step']} to {cone['last_step']}"
+            rows.append(
+                {"checkpoint": checkpoint["name"], "kind": cone["kind"],
+                 "since": SINCE[cone["since"]], "left": cone["num_left"],
+                 "exponent": cone.get("exponent"), "interval": between,
+                 "steps": cone["steps"] + steps,
+                 "prompts": cone.get("num_prompts"), "reason": cone.get("reason")}
+            )  # fmt: skip
+    return Table(
+        name="cone",
+        title="The inference cone: how the distance from the right answer grows",
+        caption="Exponent of the root mean square distance in the step: 1/2 for errors that add up "
+        "like a Brownian motion (the paper's Proposition F.1), 1 for a line, 0 for none. "
+        "Unsaturated steps are those before states are half as far apart as unrelated ones. 95 % "
+        "intervals over prompts; look at the curve before an exponent.",
+        columns=[
+            Column("checkpoint", "checkpoint"),
+            Column("kind", "written"),
+            Column("since", "steps from"),
+            Column("left", "texts that differ", "count"),
+            Column("exponent", "exponent", "number"),
+            Column("interval", _RANGE, "range"),
+            Column("steps", "steps"),
+            Column("prompts", "prompts", "count"),
+            Column("reason", "why not"),
         ],
         rows=rows,
     )

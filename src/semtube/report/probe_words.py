@@ -35,9 +35,29 @@ WORDS: dict[str, tuple[str, str]] = {
     "drift": ("drift", "of pairwise distances from the first checkpoint; 1: nothing in common"),
     "stop_log_probability": ("stopping, nats", "ln p(stop) behind the right answer"),
     "loss": ("next-token loss, nats", "of the rows"),
-    "cone_exponent": ("cone exponent", "growth of the distance from the right answer's states"),
-    "near_collision_share": ("near collisions", "prompts that come near another's trajectory"),
-    "cell_margin": ("margin, state", "to the nearest other token's cell"),
+    "cone_exponent_greedy_since_prompt": (
+        "cone exponent, greedy, behind the prompt",
+        "growth of the distance from the right answer's states; 1/2 for a Brownian motion",
+    ),
+    "cone_exponent_sampled_since_prompt": (
+        "cone exponent, sampled, behind the prompt",
+        "the same at temperature 1",
+    ),
+    "cone_exponent_greedy_since_divergence": (
+        "cone exponent, greedy, behind the first other token",
+        "the same, counted from there",
+    ),
+    "cone_exponent_sampled_since_divergence": (
+        "cone exponent, sampled, behind the first other token",
+        "the same at temperature 1",
+    ),
+    "near_collision_share_gold": (
+        "near collisions, right answers",
+        "prompts nearer to another's trajectory than their own median step",
+    ),
+    "near_collision_share_greedy": ("near collisions, greedy", "the same of what is written"),
+    "near_collision_share_sampled": ("near collisions, sampled", "the same at temperature 1"),
+    "cell_margin": ("margin, state", "of right answers' tokens to another's cell"),
 }
 
 

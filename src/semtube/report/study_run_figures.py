@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from semtube.report.marks import (
+    STROKES,
     Figure,
     Spec,
     bar_height,
@@ -25,9 +26,6 @@ from semtube.report.study_data import MOST_TRACE_POINTS, Place, Planned, StudyDa
 
 #: Points of the axes whose traces stand in the page; all are in the runs' folders.
 MOST_TRACED_POINTS = 12
-#: Of a legend of dashes, which have no colour of their own.
-STROKES = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeColor": "#8A8A8A",
-           "symbolStrokeWidth": 2}  # fmt: skip
 TERMS = {
     "loss": ("next-token loss", "nats a token"),
     "term_loss": ("auxiliary term", "loss of the term"),

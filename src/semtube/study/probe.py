@@ -29,6 +29,7 @@ from semtube.study.checkpoint_probe import CheckpointProbe, check_probed
 from semtube.study.environment import describe_environment
 from semtube.study.evaluate import find_model, max_tokens_of, with_task
 from semtube.study.phrases import repeated_phrases
+from semtube.study.probe_cone import ConeProbe
 from semtube.study.probe_pictures import ProbePictures
 from semtube.study.probe_sets import cheap_sets, dear_sets, drifts, null_sets
 from semtube.study.probe_table import NULL, Row, TableWriter, writing_table
@@ -174,6 +175,7 @@ class _Probing:
         probe.read_views()
         reasons: dict[str, str] = {}
         self._write_sets(probe, reasons)
+        cones = self._write_cone(probe, renderer.stop_ids, reasons)
         self._write_nulls(probe)
         self.pictures.add(probe, loaded.tokenizer)
         left_out = [
@@ -190,6 +192,7 @@ class _Probing:
                 "num_positions": len(probe.positions),
                 "left_out": left_out,
                 "not_measured": reasons,
+                "cones": cones,
             }
         )
         # Weights are not needed any more; the states to compare with are.
@@ -204,6 +207,17 @@ class _Probing:
             self.table.add(dear_sets(probe, reasons))
             if self._first is not None:
                 self.table.add(drifts(self._first, probe, reasons))
+
+    def _write_cone(
+        self, probe: CheckpointProbe, stop_ids: frozenset[int], reasons: dict[str, str]
+    ) -> list[dict[str, Any]]:
+        if not self.options.cone_prompts or self.options.measures != "all":
+            return []
+        cone = ConeProbe(probe, stop_ids)
+        rows, curves = cone.measure(reasons)
+        self.table.add(rows)
+        self.pictures.curves += curves
+        return cone.fits
 
     def _write_nulls(self, probe: CheckpointProbe) -> None:
         """At the median length and the width of this checkpoint, unless they stand there."""
