@@ -25,12 +25,15 @@ Set before any arm with a term was run, from the untrained decoder and the next-
 grammar that is not in the study: an untrained decoder of this width reads level L-1 at about 50 %
 already, so that the usual threshold of 50 % says nothing. P50 is given, but the arms are compared
 at P_half, where the accuracy crosses half way from the untrained decoder's to 1, linear in log P.
-Steps and sizes were set to what two busy cores do in half an hour, so training is short of
-convergence. Nothing else was tuned.
+The steps of --quick were set to what two busy cores do in half an hour, so training there is short
+of convergence. Nothing else was tuned.
 
---quick: v = 16, s = 2, m = 3, L = 3, v m^(L+1) = 1,296; three grammars, 8 CPU minutes. Without it
-m = 4, L = 4 and eight grammars, for a larger machine; never run so far. A cell that stands under
---runs is not run again.
+--quick: v = 16, s = 2, m = 3, L = 3, v m^(L+1) = 1,296; three grammars, 8 CPU minutes. --size
+threshold: v = 8, s = 2, m = 3, L = 3, v m^(L+1) = 648, five grammars, 3,000 steps of 64: the size at
+which a pilot of the next-token arm (a sixth grammar, not in the study) gets half way from the
+untrained decoder's accuracy to 1 between 1,024 and 4,096 strings; an hour of CPU. Without either m = 4,
+L = 4 and eight grammars, for a larger machine; never run so far. A cell that stands under --runs is
+not run again.
 """
 
 from __future__ import annotations
@@ -90,6 +93,12 @@ SIZES: dict[str, tuple[Cell, tuple[int, ...], int]] = {
         _COMMON | {"depth": 4, "width": 128, "layers": 4, "batch_size": 128, "steps": 20_000},
         (1024, 4096, 16384, 65536, 262_144),
         8,
+    ),
+    "threshold": (
+        _COMMON
+        | {"num_features": 8, "num_synonyms": 3, "layers": 2, "batch_size": 64, "steps": 3000},
+        (1024, 2048, 4096, 8192),
+        5,
     ),
     "tiny": (
         _COMMON
