@@ -28,12 +28,12 @@ at P_half, where the accuracy crosses half way from the untrained decoder's to 1
 The steps of --quick were set to what two busy cores do in half an hour, so training there is short
 of convergence. Nothing else was tuned.
 
---quick: v = 16, s = 2, m = 3, L = 3, v m^(L+1) = 1,296; three grammars, 8 CPU minutes. --size
-threshold: v = 8, s = 2, m = 3, L = 3, v m^(L+1) = 648, five grammars, 3,000 steps of 64: the size at
-which a pilot of the next-token arm (a sixth grammar, not in the study) gets half way from the
-untrained decoder's accuracy to 1 between 1,024 and 4,096 strings; an hour of CPU. Without either m = 4,
-L = 4 and eight grammars, for a larger machine; never run so far. A cell that stands under --runs is
-not run again.
+--quick: v = 16, s = 2, m = 3, L = 3, v m^(L+1) = 1,296; three grammars, 8 CPU minutes.
+--size threshold: v = 8, s = 2, m = 3, L = 3, v m^(L+1) = 648, five grammars, 3,000 steps of 64: a
+pilot of the next-token arm, on a grammar of another seed, got half way from the untrained decoder's
+accuracy to 1 between 1,024 and 4,096 strings there; an hour of CPU. Without either m = 4, L = 4 and
+eight grammars, for a larger machine; never run so far. A cell that stands under --runs is not run
+again.
 """
 
 from __future__ import annotations
