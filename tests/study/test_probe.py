@@ -1,6 +1,7 @@
 """`probe_models` on tiny models: what is measured, that batches do not matter, what is refused."""
 
 import csv
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from semtube.models.loading import load_model
 from semtube.models.presets import build_preset
 from semtube.models.tokenizer import train_tokenizer
 from semtube.objectives.trajectories import ANSWER, PROMPT, TEMPLATE
-from semtube.study.checkpoint_probe import sampled_positions
+from semtube.study.checkpoint_probe import CheckpointProbe, sampled_positions
 from semtube.study.phrases import Occurrence, repeated_phrases
 from semtube.study.probe import probe_models
 from semtube.study.probe_pictures import flattened
@@ -248,7 +249,6 @@ def test_a_margin_is_that_of_the_loop(models, options, tmp_path) -> None:
     """The states that predict the right answer's tokens, each to the nearest other cell."""
     from semtube.data.rendering import Renderer
     from semtube.data.tokens import tokenize_rows
-    from semtube.study.checkpoint_probe import CheckpointProbe
     from semtube.study.probe_cone import ConeProbe
     from semtube.study.splits import read_rows
     from semtube.tasks.catalogue import build_scorer
@@ -281,3 +281,26 @@ def test_a_margin_is_that_of_the_loop(models, options, tmp_path) -> None:
             ]
             values.append(float(min(faces)))
         assert margins[row.source] == pytest.approx(sum(values) / len(values), rel=1e-3, abs=1e-4)
+
+
+def test_memory_does_not_grow_with_the_rows(models, options, monkeypatch) -> None:
+    """Bytes of all live tensors between batches, with the sample of kept states full from start."""
+    monkeypatch.setattr("semtube.study.checkpoint_probe.MOST_POSITIONS", 4)
+    loaded = load_model(models[0])
+    rows = [
+        row([3 + (k * i) % 90 for k in range(12)], [PROMPT] * 8 + [ANSWER] * 4)
+        for i in range(1, 41)
+    ]
+    asked = replace(options, batch_tokens=4 * 12)
+    probe = CheckpointProbe("one", loaded.model, rows, ["1", "2"], [], 0, asked)
+
+    def live_bytes(num_done: int) -> None:
+        gc.collect()
+        tensors = [o for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter)]
+        held.append(sum(t.numel() * t.element_size() for t in tensors))
+
+    held: list[int] = []
+    assert sum(1 for _ in probe.documents(live_bytes)) > 40 * 2 * 5
+    assert len(held) == 10
+    # Kept may be four states of two layers: a batch of them would be twelve times as much.
+    assert held[-1] <= held[0] + 4 * 2 * 4 * loaded.model.config.hidden_size

@@ -196,7 +196,8 @@ class CheckpointProbe:
         sums.spectrum.add(paths.rows())
         for b, row in enumerate(chosen):
             for place, token in self._sampled.get(row, ()):
-                sums.states[place] = hidden_BTD[b, token].cpu()
+                # Copied: a view would keep the states of its whole batch.
+                sums.states[place] = hidden_BTD[b, token].cpu().clone()
             if occurrences := self._phrases.get(row):
                 before = [occurrence.start - 1 for occurrence in occurrences]
                 last = [occurrence.stop - 1 for occurrence in occurrences]
@@ -205,7 +206,7 @@ class CheckpointProbe:
                     hidden_BTD[b, last] - hidden_BTD[b, before],
                 )
             if row < self.options.drawn_examples:
-                sums.paths[row] = paths.states_NLD[b, : int(paths.size_N[b])].cpu()
+                sums.paths[row] = paths.states_NLD[b, : int(paths.size_N[b])].cpu().clone()
 
     def read_views(self) -> None:
         """Encode prompt and answer of every row as texts of their own: their last tokens' states.

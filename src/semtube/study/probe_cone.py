@@ -130,7 +130,7 @@ class ConeProbe:
             hidden_BTD = forward_states(self.probe.model, [self.layer], inputs)[self.layer]
             for b, i in enumerate(chosen):
                 first = self.rows[i].num_prompt_tokens - 1
-                found[i] = hidden_BTD[b, first : len(whole[i])].cpu()
+                found[i] = hidden_BTD[b, first : len(whole[i])].cpu().clone()
         ordered = [found[i] for i in range(len(whole))]
         states_NLD = pad_sequence([states[1:] for states in ordered], batch_first=True)
         return states_NLD, torch.stack([states[0] for states in ordered])
