@@ -277,7 +277,8 @@ def _starting(config: RunConfig) -> Callable[[], LoadedModel]:
 
 def _short_names(models: Sequence[str]) -> list[str]:
     """The last part of each path, or as many as tell them apart."""
-    parts = [Path(model).resolve().parts if Path(model).exists() else (model,) for model in models]
+    # As they were given: a link's own name says more than that of the folder behind it.
+    parts = [Path(model).absolute().parts if Path(model).exists() else (model,) for model in models]
     for number in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-number:]) for part in parts]
         if len(set(names)) == len(names):
