@@ -157,6 +157,7 @@ CHANGES_NONE = {
     "micro_batch_size": 8,
     "threads": 1,
     "log_every": 1,
+    "geometry_every": 5,
     "checkpoint_every": 7,
     "report_to": ["trackio"],
     "trust_remote_code": True,
