@@ -16,7 +16,7 @@ COMMANDS = {
     "train": "Train one model, with an auxiliary objective or without.",
     "evaluate": "Decode test rows with a trained model and score them.",
     "compare": "Compare two runs, test row by test row.",
-    "probe": "See the tube: measure hidden-state trajectories, every number beside its null.",
+    "probe": "See the tube: measure hidden-state trajectories, with their nulls.",
     "fit": "Learning curves of several arms, and how many times less data each needs.",
     "study": "Do every run that a study file asks for; stop and go on at will.",
     "report": "Write a study's report from what its runs have stored: one offline page.",

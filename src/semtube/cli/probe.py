@@ -13,7 +13,7 @@ def build_parser() -> Parser:
         usage="RUN... (--data FILE | --task TASK) [--output FOLDER] [options]",
         description="Measure the hidden-state trajectories of one checkpoint or several on the "
         "same rows: straightness, tube, spectra, views, capacity, drift and the inference cone, "
-        "each beside what it is of trajectories that mean nothing. Writes a table (long form), "
+        "with what they are of trajectories that mean nothing. Writes a table (long form), "
         "pictures and one offline page.",
         example="semtube probe runs/tube --data test.jsonl",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -167,6 +168,12 @@ class _Probing:
         loss = held_out.metrics["loss"]["mean"]
         if loss is not None:
             self.table.add([Row(name, "", "", "loss", loss)])
+        for row, value in zip(tokens.rows, held_out.stop_log_probabilities, strict=True):
+            if value is not None and math.isnan(value):
+                raise UserError(
+                    f"{name}, example {row.source}: the model's predictions are not a number; "
+                    "probe a checkpoint whose weights are finite"
+                )
         self.table.add(
             Row(name, "", row.source, "stop_log_probability", value)
             for row, value in zip(tokens.rows, held_out.stop_log_probabilities, strict=True)
