@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -326,9 +327,10 @@ class ProbeOptions:
         chat_form: Put chat rows by the model's chat `template`, or as `plain` text; unset for the
             run's own, or `template`.
         output: New folder for the table, pictures and page; for one run, unset is RUN/probe.
-        start: Also probe the model that each run began with, in front of it.
-        layers: Numbers from 1 or, from the end, from -1, and before_norm (what the last norm is
-            given), as '[1, before_norm, -1]'; unset for all.
+        start: Also probe the model that each run began with, in front of it, and compare the run
+            with it.
+        layers: Which ones, with commas between, as 1,3,before_norm,last: numbers from 1,
+            before_norm (what the last norm is given) and last (behind it); unset or all for all.
         content: Tokens of a trajectory: `text` (prompt and answer), `instruction` (the system
             prompt too), `answer`, or `all`.
         measures: `all`, or `cheap` for those that a log can afford.
@@ -349,11 +351,11 @@ class ProbeOptions:
     chat_form: Literal["template", "plain"] | None = None
     output: str | None = None
     start: bool = False
-    layers: list[int | Literal["before_norm"]] | None = None
+    layers: str | None = None
     content: Literal["text", "instruction", "answer", "all"] = "text"
     measures: Literal["all", "cheap"] = "all"
     limit: int = 200
-    cone_prompts: int = 100
+    cone_prompts: int = 200
     drawn_examples: int = 3
     max_tokens: int | None = None
     batch_tokens: int = 4096
@@ -370,7 +372,14 @@ class ProbeOptions:
             value = getattr(self, name)
             _need(value is None or value >= 1, name, value, "at least 1")
         _need(self.cone_prompts >= 0, "cone_prompts", self.cone_prompts, "0 or more")
-        _need(self.layers != [], "layers", self.layers, "at least one layer, or unset")
+        wanted = "layers with commas between, as 1,before_norm,last, or all"
+        _need(self.asked_layers() != [], "layers", repr(self.layers), wanted)
+
+    def asked_layers(self) -> list[str] | None:
+        """The layers' names as they were written, for `models.layer_states`; None for all."""
+        if self.layers is None or self.layers == "all":
+            return None
+        return re.findall(r"[^\s,\[\]'\"]+", self.layers)
 
 
 def _as_floats(value: Any) -> Any:

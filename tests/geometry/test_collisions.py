@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from semtube.geometry.collisions import (
+    MIN_TEXTS,
     NEAR,
     near_collision_share,
     near_collisions,
@@ -70,9 +71,6 @@ def test_parallel_lines(apart):
     lines = [line, line + torch.tensor([0.0, 0.0, apart])]
     found = of_texts([[1] * 6, [2] * 6], lines)
     assert found.value.tolist() == pytest.approx([apart / 2] * 2)
-    share = near_collision_share(found)
-    assert bool(share.defined)
-    assert float(share.value) == (apart / 2 < NEAR)
 
 
 def test_a_common_beginning_is_no_collision():
@@ -95,8 +93,17 @@ def test_what_has_no_step_or_no_other_has_no_value():
     assert not of_texts([[1, 2, 3, 4]], [states]).defined.any()
     found = of_texts([[1], [2, 2], [3, 3]], [states[:1], states[1:3], states[:1].expand(2, 3)])
     assert found.defined.tolist() == [False, True, False]
-    share = near_collision_share(of_texts([[1], [2]], [states[:1], states[1:2]]))
-    assert not bool(share.defined)
+
+
+def test_near_is_what_few_right_answers_are():
+    gold = Measured(torch.arange(100.0).double(), torch.ones(100, dtype=torch.bool))
+    assert float(near_collision_share(gold, gold).value) == pytest.approx(NEAR)
+    near = Measured(torch.tensor([0.0, 4.0, 5.0, 99, 0]).double(), torch.arange(5) < 4)
+    assert float(near_collision_share(near, gold).value) == 0.5
+    few = Measured(gold.value[: MIN_TEXTS - 1], gold.defined[: MIN_TEXTS - 1])
+    assert not bool(near_collision_share(near, few).defined)
+    nothing = Measured(near.value, torch.zeros(5, dtype=torch.bool))
+    assert not bool(near_collision_share(nothing, gold).defined)
 
 
 def test_keys_tell_texts_apart():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import binom
 from torch import Tensor
 
@@ -90,8 +91,12 @@ def test_the_curve_is_over_prompts_that_have_the_step():
     value = torch.tensor([[3.0, 1.0, 0.0], [4.0, 0.0, 0.0]], dtype=torch.float64)
     defined = torch.tensor([[True, True, False], [True, False, False]])
     curve = cone_curve(Measured(value, defined))
-    assert curve.value.tolist() == pytest.approx([math.sqrt(12.5), 1, 0])
-    assert curve.defined.tolist() == [True, True, False]
+    assert [step.value for step in curve] == pytest.approx([math.sqrt(12.5), 1])
+    assert [(step.step, step.num_prompts) for step in curve] == [(1, 2), (2, 1)]
+    between = stats.ttest_1samp([9, 16], 0).confidence_interval()
+    assert between.low < 0
+    assert (curve[0].low, curve[0].high) == (0, pytest.approx(math.sqrt(between.high)))
+    assert (curve[1].low, curve[1].high) == (None, None)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
@@ -150,8 +155,8 @@ def test_a_bounded_process_looks_brownian_only_before_it_is_saturated():
     # 1 - rho^(2k) = SATURATED^2
     last = math.log(1 - SATURATED**2) / (2 * math.log(rho))
     assert free.last_step == pytest.approx(last, abs=1)
-    curve = cone_curve(relative_distances(distances, unrelated)).value
-    assert curve[free.last_step - 1] <= SATURATED < curve[free.last_step]
+    curve = cone_curve(relative_distances(distances, unrelated))
+    assert curve[free.last_step - 1].value <= SATURATED < curve[free.last_step].value
 
 
 def test_every_step_is_of_the_same_prompts():
@@ -182,8 +187,11 @@ def test_texts_that_stay_on_the_gold_text_count_as_0_since_the_prompt_only():
     # Steps at which all are on the gold text have no logarithm.
     assert (fits["prompt"].first_step, fits["divergence"].first_step) == (3, 1)
     assert fits["divergence"].last_step == steps - 2
-    curves = {kind: cone_curve(distances).value for kind, distances in since.items()}
-    torch.testing.assert_close(curves["prompt"][2:], curves["divergence"][:-2] * math.sqrt(40 / 60))
+    curves = {kind: cone_curve(distances) for kind, distances in since.items()}
+    values = {kind: [step.value for step in curve] for kind, curve in curves.items()}
+    expected = [value * math.sqrt(40 / 60) for value in values["divergence"]]
+    assert values["prompt"][2:] == pytest.approx(expected)
+    assert [step.num_prompts for step in curves["divergence"]] == [40] * (steps - 2)
 
 
 def test_the_scale_of_the_states_is_that_of_the_fit():
@@ -197,6 +205,17 @@ def test_the_scale_of_the_states_is_that_of_the_fit():
     assert fitted(distances) == one
 
 
+def test_the_last_step_is_one_that_enough_prompts_reach():
+    # Half of 24 prompts have 8 steps; with 20 prompts, the last is the fifth.
+    place = torch.arange(8)
+    reached_N = torch.tensor([8] * 12 + [5] * 8 + [2] * 4)
+    defined = place < reached_N[:, None]
+    distances = Measured((1.0 + place).sqrt().double() * defined, defined)
+    found = fitted(distances)
+    assert (found.last_step, found.num_prompts) == (5, 20)
+    assert found.exponent == pytest.approx(0.5)
+
+
 def test_reasons_for_no_exponent():
     enough = defined_everywhere(torch.ones(30, 8))
 
@@ -206,9 +225,10 @@ def test_reasons_for_no_exponent():
         return found.reason
 
     few = defined_everywhere(torch.ones(MIN_PROMPTS - 1, 8))
-    assert reason(few) == f"{MIN_PROMPTS - 1} prompts have 8 steps: {MIN_PROMPTS} are needed"
+    assert reason(few) == f"{MIN_PROMPTS - 1} prompts have a step: {MIN_PROMPTS} are needed"
     none = Measured(torch.zeros(30, 8).double(), torch.zeros(30, 8, dtype=torch.bool))
-    assert reason(none).startswith("0 prompts have 1 steps")
+    assert reason(none).startswith("0 prompts have a step")
+    assert reason(enough, last_step=9) == f"0 prompts reach step 9: {MIN_PROMPTS} are needed"
     assert "off the gold text" in reason(defined_everywhere(torch.zeros(30, 8)))
     assert reason(enough, unrelated=1.5).startswith("saturated at step 1, the first")
     assert "only steps 4 to 5" in reason(enough, first_step=4, last_step=5)

@@ -15,6 +15,7 @@ from semtube.geometry.straightness import (
     chord_over_path,
     curvature,
     span_loss_by_length,
+    step_length,
     tube_loss,
     tube_loss_by_width,
     turning_angle_rad,
@@ -147,7 +148,11 @@ def test_what_is_too_short_is_left_out_and_counted():
     hidden_BTD = torch.randn(5, 6, 4, generator=torch.Generator().manual_seed(0))
     paths = Paths.of(hidden_BTD, content_BT)
     assert turning_angle_rad(paths).num_left_out == 3
-    assert chord_over_path(paths).num_left_out == 2
+    assert chord_over_path(paths).num_left_out == 3
+    steps = step_length(paths)
+    assert steps.num_left_out == 2
+    lengths = (hidden_BTD[1, :3].diff(dim=0)).norm(dim=1)
+    assert float(steps.value[1]) == pytest.approx(float(lengths.mean()))
     measured = tube_loss_by_width(paths, (2, 4))
     assert measured.num_left_out.tolist() == [3, 4]
     alone = tube_loss_by_width(Paths.of(hidden_BTD[0]), (2, 4)).value[0]

@@ -32,7 +32,10 @@ def test_all_numbers_equal_those_of_whole_matrices(batch):
     solution = torch.linalg.lstsq(prompt_ND, answer_ND).solution
     residual = float((prompt_ND @ solution - answer_ND).norm())
     assert found.residual == pytest.approx(residual, rel=1e-8)
-    assert found.residual_share == pytest.approx((residual / float(answer_ND.norm())) ** 2)
+    with_one_ND = torch.cat([prompt_ND, torch.ones(90, 1)], 1).double()
+    rest_ND = with_one_ND @ torch.linalg.lstsq(with_one_ND, answer_ND).solution - answer_ND
+    spread = float((answer_ND - answer_ND.mean(0)).square().sum())
+    assert found.residual_share == pytest.approx(float(rest_ND.square().sum()) / spread)
     assert found.num_examples == 90
     assert found.num_alike == 0
 
@@ -47,24 +50,40 @@ def test_a_linear_map_leaves_nothing_and_scale_does_not_matter():
 
 
 def test_views_apart_from_each_other_have_the_share_of_the_null():
-    shares = [fit(normal(100, 20, seed=2 * k), normal(100, 20, seed=2 * k + 1)) for k in range(20)]
-    values = torch.tensor([each.residual_share for each in shares])
-    assert shares[0].null_share == pytest.approx(0.8)
-    assert float(values.mean()) == pytest.approx(0.8, abs=5 * float(values.std()) / math.sqrt(20))
-    few = fit(normal(6, 20), normal(6, 20, seed=1))
-    assert few.residual_share < 1e-9
-    assert few.null_share == 0
+    # Views that belong together, far from 0 and of very unlike variances, dealt out anew.
+    prompt_ND = normal(100, 20) + 30
+    answer_ND = (prompt_ND @ normal(20, 20, seed=1)) * torch.arange(1.0, 21) ** 2 - 500
+    apart = fit(prompt_ND, answer_ND)
+    assert apart.null_share == pytest.approx(1 - 20 / 99)
+    assert apart.residual_share < 1e-9
+    generator = torch.Generator().manual_seed(2)
+    values = torch.tensor(
+        [
+            fit(prompt_ND, answer_ND[torch.randperm(100, generator=generator)]).residual_share
+            for _ in range(100)
+        ]
+    )
+    error = float(values.std()) / 10
+    assert float(values.mean()) == pytest.approx(apart.null_share, abs=4 * error)
+
+
+@pytest.mark.parametrize("number", [6, 20, 21])
+def test_with_too_few_examples_any_map_fits_and_nothing_is_said(number):
+    few = fit(normal(number, 20), normal(number, 20, seed=1))
+    assert (few.residual_share, few.null_share) == (None, None)
+    enough = fit(normal(22, 20), normal(22, 20, seed=1))
+    assert enough.null_share == pytest.approx(1 / 21)
 
 
 def test_collapsed_and_equal_views():
     prompt_ND = normal(30, 1) * torch.arange(1.0, 5)  # of rank 1
     found = fit(prompt_ND, normal(30, 4, seed=1))
-    assert found.null_share == pytest.approx(1 - 1 / 30)
+    assert found.null_share == pytest.approx(1 - 1 / 29)
     assert math.isfinite(found.residual)
     same = fit(normal(4, 3), normal(4, 3))
     assert same.num_alike == 4
     assert same.raw.tolist() == same.normalised.tolist() == [0, 0, 0]
-    assert fit(torch.zeros(4, 3), torch.zeros(4, 3)).residual_share == 0
+    assert fit(torch.zeros(4, 3), torch.zeros(4, 3)).residual_share is None
 
 
 def test_one_direction_of_difference_is_one_singular_value():

@@ -7,7 +7,7 @@ pytest.importorskip("transformers")
 from semtube.errors import UserError
 from semtube.models.decoder import find_decoder
 from semtube.models.head import Head
-from semtube.models.layer_states import BEFORE_NORM, final_norm, layer_names, layer_states
+from semtube.models.layer_states import BEFORE_NORM, LAST, final_norm, layer_names, layer_states
 from semtube.models.presets import build_preset
 
 IDS = torch.randint(3, 90, (3, 11), generator=torch.Generator().manual_seed(0))
@@ -30,11 +30,12 @@ def test_states_are_those_that_transformers_lists(model) -> None:
     with torch.no_grad():
         listed = model(input_ids=IDS, output_hidden_states=True).hidden_states
     number = len(listed) - 1
-    assert names == [*map(str, range(1, number)), BEFORE_NORM, str(number)]
-    for place in range(1, number + 1):
+    assert names == [*map(str, range(1, number)), BEFORE_NORM, LAST]
+    for place in range(1, number):
         assert torch.equal(states[str(place)], listed[place])
-    assert torch.equal(final_norm(model)(states[BEFORE_NORM]), states[str(number)])
-    assert not torch.allclose(states[BEFORE_NORM], states[str(number)])
+    assert torch.equal(states[LAST], listed[number])
+    assert torch.equal(final_norm(model)(states[BEFORE_NORM]), states[LAST])
+    assert not torch.allclose(states[BEFORE_NORM], states[LAST])
 
 
 def test_no_hook_stays(model) -> None:
@@ -48,9 +49,9 @@ def test_no_hook_stays(model) -> None:
 
 def test_layers_are_sorted_counted_from_the_end_and_named_once(model) -> None:
     number = len(layer_names(model)) - 1
-    assert layer_names(model, ["-1", "1", str(number), BEFORE_NORM]) == [
-        "1", BEFORE_NORM, str(number),
-    ]  # fmt: skip
+    asked = ["-1", "1", str(number), LAST, BEFORE_NORM]
+    assert layer_names(model, asked) == ["1", BEFORE_NORM, LAST]
+    assert layer_names(model, ["-2"]) == [str(number - 1)]
 
 
 @pytest.mark.parametrize("name", ["0", "99", "-99", "norm"])

@@ -1,7 +1,9 @@
 """A probe's page: its numbers, its words, and what a browser makes of it."""
 
 import csv
+import html
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,15 @@ from scipy import stats
 from semtube.errors import UserError
 from semtube.report.probe_data import read_probe
 from semtube.report.probe_page import write_probe_page
-from semtube.report.probe_tables import cone_table, missing, row_table, sentences, set_table
+from semtube.report.probe_path_figures import path_figures
+from semtube.report.probe_tables import (
+    cone_table,
+    fixed,
+    left_out,
+    row_table,
+    sentences,
+    set_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +37,7 @@ def page(folder: Path) -> Path:
 
 
 def test_means_intervals_and_pairs_are_those_of_the_rows(folder) -> None:
-    rows = row_table(read_probe(folder), "2").rows
+    rows = row_table(read_probe(folder), "last").rows
     first, second = (row for row in rows if row["measure"] == "tube loss, triplets")
     values = 1.5 + 0.01 * np.arange(8)
     assert first["mean"] == pytest.approx(values.mean())
@@ -40,19 +50,36 @@ def test_means_intervals_and_pairs_are_those_of_the_rows(folder) -> None:
     assert second["independent increments"] == 1.0
 
 
+def test_an_interval_does_not_leave_the_range_of_its_measure(folder) -> None:
+    cell = read_probe(folder).cell("before", "last", "chord_over_path")
+    between = stats.ttest_1samp([0, 1] * 4, 0).confidence_interval()
+    assert (cell.interval.low, cell.interval.high) == pytest.approx((between.low, between.high))
+    narrow = read_probe(folder)
+    rows = {("before", "last", "chord_over_path", 0): {"a": 0.9, "b": 1.0}}
+    cell = replace(narrow, rows=rows).cell("before", "last", "chord_over_path")
+    assert cell.interval.high == 1.0
+    assert 0 < cell.interval.low < 0.5
+
+
+def test_no_minus_stands_before_a_zero() -> None:
+    assert (fixed(-0.001, 2), fixed(-0.01, 2), fixed(0.0, 1)) == ("0.00", "-0.01", "0.0")
+    assert (fixed(-0.0001, 3, sign=True), fixed(0.25, 2, sign=True)) == ("0.000", "+0.25")
+
+
 def test_the_answer_names_nulls_and_differences(folder) -> None:
     told = sentences(read_probe(folder))
-    assert told[0].startswith("Tube loss in layer 2: before 1.535 [1.515, 1.555], ")
+    assert told[0].startswith("Tube loss in layer last: before 1.535 [1.515, 1.555], ")
     assert told[0].endswith(
         " 1.335 [1.315, 1.355] (straight line 0.00, independent increments 1.00, memoryless "
         "points 1.50)."
     )
-    assert told[1] == "before is nearest to the null memoryless points."
-    assert told[3].endswith("minus before, row by row: -0.200 [-0.200, -0.200].")
+    assert told[1].endswith("minus before, row by row: -0.200 [-0.200, -0.200].")
+    assert told[2].startswith(f"{HOSTILE} cuts the rows into other tokens than before: ")
+    assert len(told) == 3
 
 
 def test_what_is_missing_is_told_once(folder) -> None:
-    told = missing(read_probe(folder))
+    told = left_out(read_probe(folder))
     assert told[0] == "before: 2 rows are over max_tokens and left out"
     assert told[1] == "before: no transport: no norm"
     assert told[2] == "before: 3 of 8 rows are too short, or without a direction, for: 8 tokens"
@@ -62,7 +89,19 @@ def test_what_is_missing_is_told_once(folder) -> None:
 def test_numbers_of_sets_stand_by_layer(folder) -> None:
     rows = set_table(read_probe(folder)).rows
     rank = next(row for row in rows if row["measure"] == "effective rank")
-    assert (rank["1"], rank["2"], rank["null"]) == (30.0, 30.0, "31.5 (Gaussian states)")
+    assert (rank["1"], rank["last"], rank.get("null")) == (30.0, 30.0, None)
+    null = rows[rows.index(rank) + 1]
+    assert (null["checkpoint"], null["null"]) == ("before", "Gaussian states")
+    assert (null["1"], null["last"]) == (31.5, 31.5)
+    capacity = [row for row in rows if row["measure"] == "manifold capacity"]
+    assert [row.get("null") for row in capacity] == [None, "classes dealt out anew"] * 2
+
+
+def test_the_command_has_all_that_is_not_as_it_is_anyway(page) -> None:
+    text = html.unescape(page.read_text())
+    assert "--data rows.jsonl --task exact --task_options '{\"a\": 1}' --layers 1,last" in text
+    assert "--limit 8" in text
+    assert "--start" not in text
 
 
 def test_cones_are_told_with_their_steps_or_why_not(folder) -> None:
@@ -84,24 +123,27 @@ def test_files_stand_beside_the_page(folder, page) -> None:
 def test_one_checkpoint_with_few_measures_has_a_page(tmp_path) -> None:
     folder = write_probe(tmp_path / "one", names=("only",))
     lines = (folder / "table.csv").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if "tube_loss,," in line or line.startswith("checkpoint")]
+    kept = [line for line in lines if ",tube_loss,," in line or line.startswith("checkpoint")]
     (folder / "table.csv").write_text("".join(kept))
-    (folder / "pictures.json").write_text('{"curves": [], "paths": []}')
+    (folder / "pictures.json").write_text('{"curves": [], "cones": [], "paths": []}')
     told = json.loads((folder / "probe.json").read_text())
     told["checkpoints"][0]["cones"] = []
     (folder / "probe.json").write_text(json.dumps(told))
-    assert "only 1.535" in write_probe_page(folder).read_text()
+    text = write_probe_page(folder).read_text()
+    assert "only 1.535" in text
+    assert "Trajectories</h2>" not in text
     assert [path.name for path in (folder / "figures").glob("*.png")] == ["by_layer.png"]
 
 
-def test_no_probe_and_a_newer_one_are_refused(tmp_path) -> None:
+def test_no_probe_and_one_of_another_version_are_refused(tmp_path) -> None:
     with pytest.raises(UserError, match=r"holds no probe \(no probe.json\)"):
         read_probe(tmp_path)
     folder = write_probe(tmp_path / "new")
-    told = json.loads((folder / "probe.json").read_text()) | {"format": 2}
-    (folder / "probe.json").write_text(json.dumps(told))
-    with pytest.raises(UserError, match="was written by a newer semtube"):
-        read_probe(folder)
+    for number, todo in ((1, "probe the models again"), (3, "update semtube")):
+        told = json.loads((folder / "probe.json").read_text()) | {"format": number}
+        (folder / "probe.json").write_text(json.dumps(told))
+        with pytest.raises(UserError, match=f"written by another semtube .*: {todo}"):
+            read_probe(folder)
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -118,3 +160,41 @@ def test_a_browser_draws_it(browser: Browser, page: Path, width: int, scheme: st
     assert browser.evaluate("window.hacked || 0") == 0
     assert browser.evaluate("document.images.length") == 0
     assert HOSTILE in browser.evaluate("document.querySelector('header').textContent")
+
+
+CHOOSE = """
+(() => {
+  const [one, two] = document.querySelectorAll(".pair figure");
+  const select = one.querySelector('select[name="path_plane"]');
+  select.value = "chord";
+  select.dispatchEvent(new Event("change"));
+  return new Promise(done => setTimeout(
+    () => done(two.querySelector('select[name="path_plane"]').value), 300));
+})()
+"""
+
+
+def test_trajectories_are_chosen_together_on_equal_axes(browser: Browser, page: Path) -> None:
+    browser.open(page, width=1280, scheme="light")
+    assert browser.evaluate(CHOOSE) == "chord"
+    assert browser.errors() == []
+
+
+def test_axes_of_trajectories_have_one_unit_and_the_tube_its_width(folder) -> None:
+    one, two = path_figures(read_probe(folder))
+    corners = [row for row in one.rows if row["mark"] == "corner"]
+    assert corners == [row for row in two.rows if row["mark"] == "corner"]
+    low, high = corners[:2]
+    assert high["x"] - low["x"] == pytest.approx(high["y"] - low["y"])
+    states = [row for row in one.rows if row["mark"] == "state"]
+    assert all(low[axis] < row[axis] < high[axis] for row in states for axis in "xy")
+    walls = [row for row in one.rows if row["mark"] == "wall"][:2]
+    # The chord lies on the x axis, so the distance from it is y.
+    assert walls[0]["y"] == pytest.approx((0.3**2 / 4 + 0.2**2 / 4) ** 0.5)
+    assert walls[1]["y"] == pytest.approx(-walls[0]["y"])
+    assert (walls[0]["x"], walls[0]["x2"]) == pytest.approx((0, 1))
+
+
+def test_a_picture_says_what_it_shows(page: Path) -> None:
+    svg = (page.parent / "figures" / "by_length.svg").read_text()
+    assert "Shown: measure: mean deviation over chord, layer: last." in svg

@@ -51,7 +51,7 @@ def test_training_is_unchanged_and_the_log_has_the_measures(tmp_path) -> None:
     names = {key.split("/")[2] for line in log for key in line if key.startswith("geometry/")}
     assert names == {
         "tube_loss", "span_loss", "turning_angle", "curvature", "chord_over_path",
-        "effective_rank", "first_share", "anisotropy",
+        "step_length", "effective_rank", "first_share", "anisotropy",
     }  # fmt: skip
     # What stands at the last step is what the trained model gives now.
     now = callback.measure(model)
@@ -96,6 +96,14 @@ def test_bad_input(tmp_path) -> None:
         GeometryCallback([])
     with pytest.raises(ValueError, match="every=0"):
         GeometryCallback(BATCHES, every=0)
+    with pytest.raises(ValueError, match="batch 1 of the geometry callback has no input_ids"):
+        GeometryCallback([BATCHES[0], {"labels": IDS}])
+    with pytest.raises(ValueError, match="batch 0 of the geometry callback has no input_ids"):
+        GeometryCallback([{"input_ids": IDS.tolist()}])
+    with pytest.raises(ValueError, match=r"attention_mask is \(\d+, 3\), wanted a tensor"):
+        GeometryCallback([{"input_ids": IDS, "attention_mask": IDS[:, :3]}])
+    with pytest.raises(ValueError, match="content is 'prompt': wanted one of text, instruction"):
+        GeometryCallback(BATCHES, content="prompt")
     with pytest.raises(UserError, match="layer is '77', but the model has"):
         train(tmp_path, GeometryCallback(BATCHES, layers=[77]))
     with pytest.raises(UserError, match="not float32"):

@@ -10,8 +10,10 @@ pytest.importorskip("transformers")
 from small_study import STUDY, InThisProcess
 
 from semtube.errors import UserError
+from semtube.geometry.measures import MEASURES
 from semtube.run_folder import read_json
 from semtube.study.geometry_of_runs import (
+    FAMILY,
     geometry_of_runs,
     main,
     markdown,
@@ -70,15 +72,21 @@ def test_what_tells_the_score_is_found_within_groups() -> None:
 
 def test_the_table_is_read_by_family(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(
-        "checkpoint,layer,example,measure,length,value\n"
-        "a,2,r:1,tube_loss,,1\na,2,r:2,tube_loss,,2\n"
-        "a,2,r:1,noise_to_signal,8,3\na,2,r:1,noise_to_signal,4,9\n"
-        "a,2,,capacity,,4\na,2,,capacity_radius,,5\n"
-        "null: memoryless points,,,tube_loss,,1.5\n"
+        "checkpoint,layer,example,measure,length,null,value\n"
+        "a,last,r:1,tube_loss,,,1\na,last,r:2,tube_loss,,,2\n"
+        "a,last,r:1,noise_to_signal,8,,3\na,last,r:1,noise_to_signal,4,,9\n"
+        "a,last,,capacity,,,4\na,last,,capacity_radius,,,5\n"
+        "a,,,tube_loss,,memoryless points,1.5\n"
     )
     assert measures_of(tmp_path / "table.csv") == {
         "tube_loss": 1.5, "noise_to_signal, 8 tokens": 3.0, "capacity": 4.0,
     }  # fmt: skip
+
+
+def test_the_family_is_of_measures_that_there_are() -> None:
+    for measure, length in FAMILY:
+        if measure != "stop_log_probability":
+            assert bool(length) == bool(MEASURES[measure].lengths), measure
 
 
 def test_no_study_is_told(tmp_path: Path) -> None:

@@ -20,12 +20,21 @@ from semtube.objectives.trajectories import ANSWER, PROMPT, TEMPLATE
 from semtube.study.checkpoint_probe import CheckpointProbe, sampled_positions
 from semtube.study.phrases import Occurrence, repeated_phrases
 from semtube.study.probe import probe_models
-from semtube.study.probe_pictures import flattened
-from semtube.study.probe_table import NULL
+from semtube.study.probe_pictures import in_chord_plane, in_principal_plane
 
 
-def save(folder: Path, texts, seed: int) -> Path:
-    tokenizer = train_tokenizer(texts, 200)
+@pytest.fixture(scope="module", autouse=True)
+def fewer_draws():
+    """What is measured is the same with fewer draws, and the tests shorter."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, number in (("CAPACITY_DRAWS", 5), ("STABILITY_SPLITS", 2),
+                             ("STABILITY_SAMPLES", 50)):  # fmt: skip
+            patch.setattr(f"semtube.study.probe_sets.{name}", number)
+        yield
+
+
+def save(folder: Path, texts, seed: int, vocabulary: int = 200) -> Path:
+    tokenizer = train_tokenizer(texts, vocabulary)
     ids = {f"{t}_token_id": getattr(tokenizer, f"{t}_token_id") for t in ("bos", "eos", "pad")}
     build_preset("tiny-0.3m", len(tokenizer), seed, **ids).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -51,23 +60,27 @@ def probed(models, options, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return probe_models(models, replace(options, output=str(output)))
 
 
-def table(folder: Path) -> dict[tuple[str, ...], float]:
+def table(folder: Path, *, nulls: bool = False) -> dict[tuple[str, ...], float]:
+    """What was measured, or the nulls, of which the last part of the key is the null."""
     with (folder / "table.csv").open(newline="") as file:
         lines = list(csv.reader(file))
-    assert lines[0] == ["checkpoint", "layer", "example", "measure", "length", "value"]
-    found = {tuple(line[:5]): float(line[5]) for line in lines[1:]}
+    assert lines[0] == ["checkpoint", "layer", "example", "measure", "length", "null", "value"]
+    found = {tuple(line[:6]): float(line[6]) for line in lines[1:]}
     assert len(found) == len(lines) - 1, "a number stands twice"
-    return found
+    if nulls:
+        return {key: value for key, value in found.items() if key[5]}
+    return {key[:5]: value for key, value in found.items() if not key[5]}
 
 
 def test_every_measure_has_its_number_in_every_layer(probed, models) -> None:
     found = table(probed)
     layers = {key[1] for key in found} - {""}
-    assert layers == {*map(str, range(1, len(layers))), "before_norm"}
+    depth = len(layers) - 1
+    assert layers == {*map(str, range(1, depth)), "before_norm", "last"}
     of_rows = {"tube_loss", "span_loss", "turning_angle", "chord_over_path", "parallel",
-               "tube_deviation_relative", "lemma_mean_ratio"}  # fmt: skip
-    of_sets = {"effective_rank", "first_share", "anisotropy", "views_residual_share",
-               "concept_within", "capacity", "feature_stability"}  # fmt: skip
+               "tube_deviation_relative", "lemma_mean_ratio", "step_length"}  # fmt: skip
+    of_sets = {"effective_rank", "first_share", "anisotropy", "concept_within", "capacity",
+               "feature_stability"}  # fmt: skip
     for layer in layers:
         for name in ("one", "two"):
             here = {key for key in found if key[:2] == (name, layer)}
@@ -76,12 +89,36 @@ def test_every_measure_has_its_number_in_every_layer(probed, models) -> None:
     drifts = {key[1]: value for key, value in found.items() if key[3] == "drift"}
     assert drifts.keys() == layers
     assert all(0 < value < 2 for value in drifts.values())
-    nulls = {key[0]: value for key, value in found.items() if key[3] == "tube_loss" and not key[1]}
-    assert abs(nulls[f"{NULL}straight line"]) < 1e-6
-    assert 0.8 < nulls[f"{NULL}independent increments"] < 1.2
-    assert 1.3 < nulls[f"{NULL}memoryless points"] < 1.7
     transports = {key[1] for key in found if key[:1] == ("one",) and key[3] == "transport"}
-    assert transports == layers - {"1", str(len(layers) - 1)}
+    assert transports == layers - {"1", "before_norm"}
+
+
+def test_every_number_stands_beside_a_null(probed) -> None:
+    found, nulls = table(probed), table(probed, nulls=True)
+    of = {(name, layer, measure, length) for name, layer, _, measure, length, _ in nulls}
+    for name, layer, _, measure, length in found:
+        assert {(name, layer, measure, length), (name, "", measure, length)} & of, measure
+    assert abs(nulls["one", "", "", "tube_loss", "", "straight line"]) < 1e-6
+    assert 0.8 < nulls["one", "", "", "tube_loss", "", "independent increments"] < 1.2
+    assert 1.3 < nulls["two", "", "", "tube_loss", "", "memoryless points"] < 1.7
+    assert nulls["one", "last", "", "transport", "", "other positions"] > 0.01
+
+
+def test_nulls_with_a_unit_have_the_layers_steps(probed) -> None:
+    found, nulls = table(probed), table(probed, nulls=True)
+    for layer in ("1", "before_norm", "last"):
+        steps = [v for key, v in found.items() if key[:2] == ("one", layer)
+                 and key[3] == "step_length"]  # fmt: skip
+        line = {
+            measure: nulls["one", layer, "", measure, length, "straight line"]
+            for measure, length in (("step_length", ""), ("parallel", "4"), ("curvature", ""))
+        }
+        assert line["step_length"] == pytest.approx(sum(steps) / len(steps))
+        # Two steps before the middle of four, on average over the places between.
+        assert line["step_length"] < line["parallel"] < 4 * line["step_length"]
+        memoryless = nulls["one", layer, "", "curvature", "", "memoryless points"]
+        # Of three points without memory, the circle has about the size of a step.
+        assert 0.5 < memoryless * line["step_length"] < 3
 
 
 def test_the_last_layers_tube_loss_is_that_of_the_evaluation(probed, models, options) -> None:
@@ -97,9 +134,10 @@ def test_the_last_layers_tube_loss_is_that_of_the_evaluation(probed, models, opt
     rows = tokenize_rows(examples, renderer, 512, max_rows=12).rows
     losses = held_out_losses(loaded.model, rows, pad_id=loaded.tokenizer.pad_token_id)
     found = table(probed)
-    last = str(max(int(key[1]) for key in found if key[1].isdigit()))
     values = [
-        value for key, value in found.items() if key[:2] == ("one", last) and key[3] == "tube_loss"
+        value
+        for key, value in found.items()
+        if key[:2] == ("one", "last") and key[3] == "tube_loss"
     ]
     assert len(values) == 12
     assert sum(values) / 12 == pytest.approx(losses["tube_loss"]["mean"], abs=1e-5)
@@ -123,7 +161,7 @@ def test_a_repeated_probe_gives_the_same_table(probed, models, options, tmp_path
 
 
 def test_cheap_measures_leave_the_dear_ones_out(models, options, tmp_path) -> None:
-    cheap = replace(options, output=str(tmp_path / "cheap"), measures="cheap", layers=[1, -1])
+    cheap = replace(options, output=str(tmp_path / "cheap"), measures="cheap", layers="1,last")
     found = table(probe_models(models[:1], cheap))
     assert not {"tube_radius", "capacity", "transport", "drift"} & {key[3] for key in found}
     assert len({key[1] for key in found}) == 3, "two layers, and none"
@@ -153,13 +191,84 @@ def test_states_that_are_not_finite_are_named(models, options, tmp_path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["nan"], "nothing half-written"
 
 
+def test_predictions_that_are_not_finite_are_named(models, options, tmp_path) -> None:
+    """A head of its own that is broken: states are finite, what it says of them is not."""
+    loaded = load_model(models[0])
+    head = loaded.model.get_output_embeddings()
+    loaded.model.config.tie_word_embeddings = False
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    with torch.no_grad():
+        head.weight[5, 0] = float("nan")
+    loaded.model.save_pretrained(tmp_path / "nan")
+    loaded.tokenizer.save_pretrained(tmp_path / "nan")
+    with pytest.raises(UserError, match=r"nan, example .*: the model's predictions are not a num"):
+        probe_models([str(tmp_path / "nan")], replace(options, output=str(tmp_path / "p")))
+    assert [path.name for path in tmp_path.iterdir()] == ["nan"]
+
+
+def test_models_of_other_depth_and_tokens_are_compared_where_they_can_be(
+    models, options, tmp_path
+) -> None:
+    loaded = load_model(models[0])
+    shorter = loaded.model
+    shorter.model.layers = shorter.model.layers[:-1]
+    shorter.config.num_hidden_layers -= 1
+    shorter.save_pretrained(tmp_path / "shorter")
+    loaded.tokenizer.save_pretrained(tmp_path / "shorter")
+    other = str(save(tmp_path / "other", [Path(options.data).read_text()], 3, vocabulary=280))
+    asked = replace(options, output=str(tmp_path / "p"), limit=6)
+    folder = probe_models([models[0], str(tmp_path / "shorter"), other], asked)
+    one, two, three = json.loads((folder / "probe.json").read_text())["checkpoints"]
+    assert (one["compared_with"], two["compared_with"], three["compared_with"]) == (
+        None, "one", "one",
+    )  # fmt: skip
+    assert (one["same_tokens"], two["same_tokens"], three["same_tokens"]) == (True, True, False)
+    assert len(two["layers"]) == len(one["layers"]) - 1
+    found = table(folder)
+    drifts = {key[1] for key in found if key[:1] == ("shorter",) and key[3] == "drift"}
+    assert drifts == set(two["layers"])
+    assert three["not_measured"]["drift"] == "other has other tokens than one"
+    assert not {key for key in found if key[0] == "other" and key[3] == "drift"}
+
+
+def test_transport_is_from_the_layer_before_or_not_told(models, options, tmp_path) -> None:
+    asked = replace(options, layers="before_norm,last", output=str(tmp_path / "p"), limit=6)
+    folder = probe_models(models[:1], asked)
+    assert "transport" not in {key[3] for key in table(folder)}
+    told = json.loads((folder / "probe.json").read_text())["checkpoints"][0]["not_measured"]
+    assert told["transport"] == "to last: the layer before is not probed"
+
+
+def test_rows_without_a_prompt_are_told_where_the_answer_is_asked_for(
+    models, options, tmp_path
+) -> None:
+    path = tmp_path / "texts.jsonl"
+    rows = [{"text": "red green blue one"}, {"prompt": "red", "completion": "green blue two red"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    asked = replace(options, data=str(path), content="answer", output=str(tmp_path / "p"))
+    said: list[str] = []
+    probe_models(models[:1], asked, say=said.append)
+    assert said == ["one: 1 of 2 rows have no prompt: all of their text counts as the answer"]
+
+
+def test_an_interrupt_while_pictures_are_drawn_leaves_nothing(models, options, tmp_path) -> None:
+    def draw(folder: Path) -> None:
+        assert (folder / "probe.json").is_file()
+        raise KeyboardInterrupt
+
+    cheap = replace(options, output=str(tmp_path / "p"), measures="cheap")
+    with pytest.raises(KeyboardInterrupt):
+        probe_models(models[:1], cheap, draw=draw)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("fields", "wanted"),
     [
-        ({"layers": [99]}, "layer is '99', but the model has"),
+        ({"layers": "99"}, "layer is '99', but the model has"),
         ({"start": True}, "is no run, so what it began with is unknown"),
         ({"limit": 0}, "limit is 0"),
-        ({"layers": []}, "layers is \\[\\]"),
+        ({"layers": ","}, "layers is ',': it must be layers with commas between"),
         ({"data": None}, "data is unset"),
         ({"max_tokens": 100_000}, "max_tokens is 100000: the model takes at most"),
     ],
@@ -175,6 +284,9 @@ def test_outputs_and_names_are_checked(models, options, tmp_path) -> None:
         probe_models(models, options)
     with pytest.raises(UserError, match="exists: choose another"):
         probe_models(models, replace(options, output=str(tmp_path)))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"p' would stand in '.*file', which is a file"):
+        probe_models(models, replace(options, output=str(tmp_path / "file" / "a" / "p")))
     with pytest.raises(UserError, match="is given twice"):
         probe_models([models[0], models[0]], replace(options, output=str(tmp_path / "p")))
 
@@ -204,16 +316,31 @@ def test_a_bent_path_is_drawn_as_it_is() -> None:
     plane = torch.stack([angle.cos(), angle.sin()], 1)
     generator = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64)).Q[:2]
-    flat = flattened(plane @ turn + 3.0)
+    flat = in_chord_plane(plane @ turn + 3.0)
     assert flat.x == pytest.approx(((plane[:, 0] + 1) / 2).tolist(), abs=1e-12)
     assert flat.y == pytest.approx((plane[:, 1] / 2).tolist(), abs=1e-12)
-    assert flat.across == pytest.approx((plane[:, 1] / 2).tolist(), abs=1e-12)
+    assert flat.share == pytest.approx(1.0)
+    # The half circle is wider than high, so its principal directions are along and across, too.
+    flat = in_principal_plane(plane @ turn + 3.0)
+    assert flat.x == pytest.approx((plane[:, 0] / 2).tolist(), abs=1e-12)
+    height = (plane[:, 1] - plane[:, 1].mean()) / 2
+    assert [abs(y) for y in flat.y] == pytest.approx(height.abs().tolist(), abs=1e-12)
     assert flat.share == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("path", [torch.zeros(4, 3), torch.eye(3)[[0, 1, 2, 0]]])
-def test_a_path_without_a_chord_is_drawn(path) -> None:
-    flat = flattened(path)
+def test_a_plane_shows_its_share() -> None:
+    # Spread 4 : 2 : 1 in three directions that are independent of each other over the states.
+    signs = torch.tensor([[a, b, c] for a in (-1.0, 1) for b in (-1.0, 1) for c in (-1.0, 1)])
+    flat = in_principal_plane(signs * torch.tensor([4.0, 2, 1]))
+    assert flat.share == pytest.approx((16 + 4) / (16 + 4 + 1))
+    chord = (4 * (16 + 4 + 1)) ** 0.5
+    assert sorted(set(map(abs, flat.x))) == pytest.approx([4 / chord] * len({*map(abs, flat.x)}))
+
+
+@pytest.mark.parametrize("flatten", [in_chord_plane, in_principal_plane])
+@pytest.mark.parametrize("path", [torch.zeros(4, 3), torch.eye(3)[[0, 1, 2, 0]], torch.eye(3, 1)])
+def test_a_path_without_a_chord_or_a_second_direction_is_drawn(path, flatten) -> None:
+    flat = flatten(path)
     assert all(map(torch.isfinite, torch.tensor([*flat.x, *flat.y, flat.share])))
 
 
@@ -223,7 +350,7 @@ def test_prompts_are_continued_and_compared(models, options, tmp_path) -> None:
         output=str(tmp_path / "cone"),
         cone_prompts=24,
         limit=24,
-        layers=["before_norm", -1],
+        layers="[before_norm, -1]",
     )
     folder = probe_models(models[:1], asked)
     found = table(folder)
@@ -235,14 +362,25 @@ def test_prompts_are_continued_and_compared(models, options, tmp_path) -> None:
         for steps in ("all", "unsaturated")
     }
     assert all(c["num_left"] == 24 for c in told["cones"]), "an untrained model is never right"
+    nearest = {key[3] for key in found if key[2] and key[3].startswith("nearest_other")}
+    assert nearest == {f"nearest_other_{kind}" for kind in ("gold", "greedy", "sampled")}
     shares = {key[3]: v for key, v in found.items() if key[3].startswith("near_collision_share")}
-    assert len(shares) == 3
+    assert len(shares) == 2
     assert all(0 <= share <= 1 for share in shares.values())
     margins = [value for key, value in found.items() if key[3] == "cell_margin"]
     assert len(margins) == 24
-    curves = json.loads((folder / "pictures.json").read_text())["curves"]
-    curve = next(c for c in curves if c["name"] == "cone_greedy_since_prompt")
-    assert curve["layer"] == told["layers"][-1]
+    cones = json.loads((folder / "pictures.json").read_text())["cones"]
+    cone = next(c for c in cones if (c["kind"], c["since"]) == ("greedy", "prompt"))
+    assert cone["layer"] == told["layers"][-1]
+    distances = {(key[2], key[4]): v for key, v in found.items()
+                 if key[3] == "cone_distance_greedy_since_prompt"}  # fmt: skip
+    for step in cone["steps"]:
+        squared = [v**2 for (_, k), v in distances.items() if k == str(step["step"])]
+        assert len(squared) == step["num_prompts"]
+        assert step["value"] == pytest.approx((sum(squared) / len(squared)) ** 0.5)
+    nulls = table(folder, nulls=True)
+    assert nulls["one", "last", "", "near_collision_share_greedy", "", "right answers"] == 0.05
+    assert nulls["one", "last", "", "cell_margin", "", "other tokens"] < 0, "one cell of hundreds"
 
 
 def test_a_margin_is_that_of_the_loop(models, options, tmp_path) -> None:
@@ -258,11 +396,12 @@ def test_a_margin_is_that_of_the_loop(models, options, tmp_path) -> None:
     examples = read_rows(build_scorer("exact", {}), options.data, None)
     rows = tokenize_rows(examples, renderer, 512, max_rows=4).rows
     pad_id = loaded.tokenizer.pad_token_id
-    last = str(loaded.model.config.num_hidden_layers)
     asked = replace(options, cone_prompts=4)
-    probe = CheckpointProbe("one", loaded.model, rows, [last], [], pad_id, asked)
+    probe = CheckpointProbe("one", loaded.model, rows, ["last"], [], pad_id, asked)
     found, _ = ConeProbe(probe, renderer.stop_ids).measure({})
-    margins = {row.example: row.value for row in found if row.measure == "cell_margin"}
+    margins = {
+        row.example: row.value for row in found if row.measure == "cell_margin" and not row.null
+    }
     weight = loaded.model.get_output_embeddings().weight.detach()
     for row in rows:
         with torch.no_grad():

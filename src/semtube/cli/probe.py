@@ -22,7 +22,7 @@ def build_parser() -> Parser:
         type=str,
         nargs="+",
         help="Runs' folders, models' folders, .gguf files, or hub names; others are compared with "
-        "the first.",
+        "the first, or with --start each with its own start.",
     )
     parser.add_class_arguments(ProbeOptions, as_group=False)
     return parser
@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     fields = build_parser().parse_args(argv).as_dict()
     models = fields.pop("models")
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from semtube.report.probe_page import write_probe_page
     from semtube.study.probe import probe_models
@@ -43,13 +43,17 @@ def run(argv: list[str]) -> int:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TextColumn("rows"), TimeElapsedColumn())  # fmt: skip
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("measuring", total=None)
 
         def show(checkpoint: str, done: int, total: int) -> None:
             progress.update(task, description=checkpoint, completed=done, total=total)
 
-        folder = probe_models(models, ProbeOptions(**fields), say=say, on_progress=show)
-    page = write_probe_page(folder)
-    say(f"The page is {page}, the table is {folder}/table.csv.")
+        folder = probe_models(
+            models, ProbeOptions(**fields), draw=write_probe_page, say=say, on_progress=show
+        )
+    say(f"The page is {folder}/index.html, the table is {folder}/table.csv.")
     return 0

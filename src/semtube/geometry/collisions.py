@@ -13,8 +13,11 @@ from torch import Tensor
 from semtube.geometry.measured import Measured
 from semtube.objectives.random_keys import fold
 
-#: Two texts nearly collide where they come nearer than this many steps of their own. Ours.
-NEAR = 1.0
+#: A text nearly collides where it comes nearer to another than all but this part of the right
+#: answers do: in many dimensions no length of a step would tell. Ours.
+NEAR = 0.05
+#: Texts, below which such a part of them is not known. Ours.
+MIN_TEXTS = 20
 #: Distances held at a time, in numbers. Ours: 32 MB in float64.
 CHUNK_NUMBERS = 1 << 22
 
@@ -65,9 +68,16 @@ def near_collisions(
     return Measured.ratio(nearest_N.where(defined_N, 0), step_N.where(defined_N, 0))
 
 
-def near_collision_share(nearest: Measured) -> Measured:
-    """Part of the prompts (a number without shape) whose `near_collisions` is below NEAR."""
-    is_near = nearest.defined & (nearest.value < NEAR)
+def near_collision_share(nearest: Measured, gold: Measured) -> Measured:
+    """Part of the prompts (a number without shape) nearer than a part NEAR of the right answers.
+
+    Both of `near_collisions`. NEAR itself where generated texts come as near as right ones; not
+    defined of fewer than MIN_TEXTS right answers.
+    """
+    among = gold.value[gold.defined]
+    if len(among) < MIN_TEXTS:
+        return Measured(nearest.value.new_zeros(()), torch.tensor(False))
+    is_near = nearest.defined & (nearest.value < among.quantile(NEAR))
     return Measured(is_near.double(), nearest.defined).mean()
 
 

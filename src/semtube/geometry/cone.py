@@ -17,6 +17,7 @@ from torch import Tensor
 from semtube.geometry.draws import generator_of
 from semtube.geometry.measured import Measured
 from semtube.scaling.resampling import seed_stretch
+from semtube.statistics.intervals import t_interval
 
 #: What step 1 is: the first token behind the prompt, or the first that differs from the gold text.
 Since = Literal["prompt", "divergence"]
@@ -118,10 +119,36 @@ def relative_distances(distances: Measured, unrelated: float) -> Measured:
     return Measured(distances.value / unrelated, distances.defined)
 
 
-def cone_curve(distances: Measured) -> Measured:
-    """(K,) root mean square distance at each step, over the prompts that have the step."""
-    mean = Measured(distances.value.square(), distances.defined).mean()
-    return Measured(mean.value.sqrt(), mean.defined)
+@dataclass(frozen=True)
+class ConeStep:
+    """Root mean square distance at a step, over the prompts that have it.
+
+    Args:
+        low, high: where it lies over prompts: the roots of a t interval of the mean square; None
+            of one prompt.
+    """
+
+    step: int
+    value: float
+    low: float | None
+    high: float | None
+    num_prompts: int
+
+
+def cone_curve(distances: Measured, confidence: float = 0.95) -> list[ConeStep]:
+    """Every step that some prompt has. Later steps may be of other prompts than earlier ones."""
+    steps = []
+    for k in range(distances.value.shape[1]):
+        squared = distances.value[distances.defined[:, k], k].square().tolist()
+        if not squared:
+            continue
+        interval = t_interval(squared, confidence)
+        low, high = (None, None) if interval is None else (
+            math.sqrt(max(0.0, interval.low)), math.sqrt(interval.high),
+        )  # fmt: skip
+        value = math.sqrt(sum(squared) / len(squared))
+        steps.append(ConeStep(k + 1, value, low, high, len(squared)))
+    return steps
 
 
 @dataclass(frozen=True)
@@ -178,7 +205,7 @@ def fit_cone(
         unrelated: `unrelated_distance` of the gold states; None to keep saturated steps, for an
             exponent of the whole curve.
         last_step: last of the window, if no step before is saturated; None for the last that half
-            of the prompts with any step reach.
+            of the prompts with any step reach, and MIN_PROMPTS of them.
 
     Raises:
         ValueError: steps below 1 or in the wrong order, or a confidence outside (0, 1).
@@ -187,14 +214,15 @@ def fit_cone(
     reached_N = reached_N[reached_N > 0]
     if last_step is None:
         order = reached_N.sort(descending=True).values
-        last_step = int(order[(len(order) - 1) // 2]) if len(order) else first_step
-        last_step = max(first_step, last_step)
+        if len(order) < MIN_PROMPTS:
+            return NoCone(f"{len(order)} prompts have a step: {MIN_PROMPTS} are needed")
+        last_step = max(first_step, int(order[max((len(order) - 1) // 2, MIN_PROMPTS - 1)]))
     if not 1 <= first_step <= last_step:
         raise ValueError(f"steps are {first_step} to {last_step}: wanted 1 <= first <= last")
     used_N = distances.defined.sum(1) >= last_step
     num_prompts = int(used_N.sum())
     if num_prompts < MIN_PROMPTS:
-        return NoCone(f"{num_prompts} prompts have {last_step} steps: {MIN_PROMPTS} are needed")
+        return NoCone(f"{num_prompts} prompts reach step {last_step}: {MIN_PROMPTS} are needed")
     squared_NK = distances.value[used_N, :last_step].square()
     window = _window(squared_NK, first_step, unrelated)
     if isinstance(window, NoCone):

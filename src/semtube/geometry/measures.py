@@ -15,6 +15,7 @@ from semtube.geometry.straightness import (
     chord_over_path,
     curvature,
     span_loss_by_length,
+    step_length,
     tube_loss,
     tube_loss_by_width,
     turning_angle_rad,
@@ -36,7 +37,7 @@ class Measure:
         unit: "" for a pure number, "rad", "state" for the unit of the states, "1/state".
         low, high: range; `math.inf` for none.
         null: what it is held against. "simulated": the nulls of `nulls.NULLS`, at the same length
-            and width.
+            and width, and for a measure with a unit with steps of the same length.
         cost: see `Cost`.
         lengths: in tokens, where there is a value for each; else empty.
     """
@@ -49,6 +50,11 @@ class Measure:
     null: str = "simulated"
     cost: Cost = "cheap"
     lengths: tuple[int, ...] = ()
+
+    @property
+    def power(self) -> int:
+        """Which power of the states' unit it is measured in: 0 for a ratio or an angle."""
+        return {"state": 1, "1/state": -1}.get(self.unit, 0)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         lambda paths: (turning_angle_rad(paths),), (_document("turning_angle", "rad", math.pi),)
     ),
+    Family(lambda paths: (step_length(paths),), (_document("step_length", "state", math.inf),)),
     Family(lambda paths: (curvature(paths),), (_document("curvature", "1/state", math.inf),)),
     Family(lambda paths: (chord_over_path(paths),), (_document("chord_over_path", "", 1),)),
     Family(
@@ -126,16 +133,18 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 _GAUSSIAN = "Gaussian states of the same number and width"
+_EVEN = "directions spread evenly (0)"
+_SHUFFLED = "the same states in classes dealt out anew"
 
 #: Measures that no family computes: what does is named in their own files.
 OTHERS: tuple[Measure, ...] = (
     Measure("effective_rank", "set", "", 0, math.inf, _GAUSSIAN),
     Measure("first_share", "set", "", 0, 1, _GAUSSIAN),
-    Measure("anisotropy", "set", "", -1, 1, "0, directions spread evenly"),
-    Measure("spectral_tail", "set", "", -math.inf, math.inf, f"{_GAUSSIAN}; shuffled coordinates"),
-    Measure("views_residual_share", "set", "", 0, 1, "1 - rank / N, views apart from each other"),
-    Measure("concept_within", "set", "", -1, 1, "concept_across"),
-    Measure("concept_across", "set", "", -1, 1, "0, directions spread evenly"),
+    Measure("anisotropy", "set", "", -1, 1, _GAUSSIAN),
+    Measure("spectral_tail", "set", "", -math.inf, math.inf, _GAUSSIAN),
+    Measure("views_residual_share", "set", "", 0, 1, "answers dealt out anew"),
+    Measure("concept_within", "set", "", -1, 1, "other phrases"),
+    Measure("concept_across", "set", "", -1, 1, _EVEN),
     *(
         Measure(
             f"cone_exponent_{kind}_since_{since}",
@@ -143,25 +152,37 @@ OTHERS: tuple[Measure, ...] = (
             "",
             -math.inf,
             math.inf,
-            "1/2, Brownian; 0, saturated",
+            "Brownian (1/2), saturated (0)",
             "dear",
         )
         for kind in ("greedy", "sampled")
         for since in ("prompt", "divergence")
     ),
     *(
-        Measure(f"near_collision_share_{kind}", "set", "", 0, 1, "that of the gold texts", "dear")
+        Measure(
+            f"cone_distance_{kind}_since_{since}", "document", "", 0, math.inf,
+            "unrelated states (1)", "dear",
+        )
+        for kind in ("greedy", "sampled")
+        for since in ("prompt", "divergence")
+    ),
+    *(
+        Measure(f"nearest_other_{kind}", "document", "", 0, math.inf, "the gold texts'", "dear")
         for kind in ("gold", "greedy", "sampled")
     ),
-    Measure("cell_margin", "document", "state", -math.inf, math.inf, "0, on the border", "dear"),
-    Measure("capacity", "set", "", 0, 2, "2, single points", "dear"),
-    Measure("capacity_dimension", "set", "", 0, math.inf, "0, single points", "dear"),
-    Measure("capacity_radius", "set", "", 0, math.inf, "0, single points", "dear"),
-    Measure("capacity_utility", "set", "", 0, math.inf, "0, single points", "dear"),
-    Measure("feature_stability", "set", "", -1, 1, "0, isotropic noise", "dear"),
-    Measure("transport", "layers", "rad", 0, math.pi, "0, equal distributions", "dear"),
-    Measure("drift", "checkpoints", "", 0, 2, "0, no change; 1, nothing in common", "dear"),
-)
+    *(
+        Measure(f"near_collision_share_{kind}", "set", "", 0, 1, "the gold texts'", "dear")
+        for kind in ("greedy", "sampled")
+    ),
+    Measure("cell_margin", "document", "state", -math.inf, math.inf, "other tokens", "dear"),
+    Measure("capacity", "set", "", 0, 2, _SHUFFLED, "dear"),
+    Measure("capacity_dimension", "set", "", 0, math.inf, _SHUFFLED, "dear"),
+    Measure("capacity_radius", "set", "", 0, math.inf, _SHUFFLED, "dear"),
+    Measure("capacity_utility", "set", "", 0, math.inf, _SHUFFLED, "dear"),
+    Measure("feature_stability", "set", "", -1, 1, _GAUSSIAN, "dear"),
+    Measure("transport", "layers", "rad", 0, math.pi, "other positions", "dear"),
+    Measure("drift", "checkpoints", "", 0, 2, "nothing in common (1)", "dear"),
+)  # fmt: skip
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure

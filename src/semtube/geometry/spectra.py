@@ -123,6 +123,11 @@ class SpectrumOfStates:
         self._num_directions = 0
 
     @property
+    def num_rows(self) -> int:
+        """States so far."""
+        return self._moments.num_rows
+
+    @property
     def width(self) -> int:
         """D.
 

@@ -117,7 +117,8 @@ def chord_over_path(paths: Paths) -> Measured:
     """(N,) |h_last - h_first| over the sum of the steps' lengths, 0 to 1.
 
     1 on a straight line; about 1 / sqrt(T - 1) for independent increments and 1 / (T - 1) for
-    memoryless points: compare only at one length T. Not defined for a path that never moves.
+    memoryless points: compare only at one length T. Not defined for a path that never moves, or of
+    fewer than three states, which has no bend.
     """
     states_NLD = paths.states_NLD
     steps_NL = torch.linalg.vector_norm(_steps(paths), dim=-1).double()
@@ -125,8 +126,15 @@ def chord_over_path(paths: Paths) -> Measured:
     chord_N = torch.linalg.vector_norm(
         _last(states_NLD, paths.size_N) - states_NLD[:, 0], dim=-1
     ).double()
-    moves_N = (path_N > MIN_LENGTH) & (paths.size_N >= 2)
+    moves_N = (path_N > MIN_LENGTH) & (paths.size_N >= 3)
     return Measured.ratio(torch.where(moves_N, chord_N, 0), torch.where(moves_N, path_N, 0))
+
+
+def step_length(paths: Paths) -> Measured:
+    """(N,) mean length of a path's steps, in units of states: the scale of all that has one."""
+    steps_NL = torch.linalg.vector_norm(_steps(paths), dim=-1).double()
+    inside_NL = paths.inside_NL[:, 1:]
+    return Measured.ratio(steps_NL.masked_fill(~inside_NL, 0).sum(1), inside_NL.sum(1))
 
 
 def _steps(paths: Paths) -> Tensor:

@@ -26,10 +26,12 @@ class ViewsFit:
         raw: (K,) singular values of the N differences, largest first.
         normalised: (K,) of the differences, each brought to length 1.
         residual: min over W of |X W - Y| (Frobenius), in units of the states, as the papers print.
-        residual_share: its square over |Y|^2, 0 to 1: unlike the residual, no smaller for smaller
-            states. 0 for a linear map, and by construction where N <= D.
-        null_share: residual_share of views that know nothing of each other, 1 - rank(X) / N (in
-            the mean, for rows of Y that are independent with mean 0).
+        residual_share: min over W and b of |X W + b - Y|^2 over |Y - mean Y|^2, 0 to 1: unlike the
+            residual, no smaller for smaller states, and not brought about by the mean that states
+            have in common. None where the map fits whatever it is given (rank(X) = N - 1), or all
+            answers are equal.
+        null_share: residual_share of the same views with the answers dealt out anew,
+            1 - rank(X) / (N - 1) in the mean, X centred; None as above.
     """
 
     num_examples: int
@@ -37,8 +39,8 @@ class ViewsFit:
     raw: Tensor
     normalised: Tensor
     residual: float
-    residual_share: float
-    null_share: float
+    residual_share: float | None
+    null_share: float | None
 
 
 class TwoViews:
@@ -49,7 +51,7 @@ class TwoViews:
 
     Source: LLM-JEPA, arXiv 2509.14252 (residual, mean of the top 100 singular values); Semantic
         Tube Prediction, arXiv 2602.22617, Figure 6 (raw and row-normalised). Differences are not
-        centred, as theirs are not said to be.
+        centred, as theirs are not said to be. The centred share is ours.
     """
 
     def __init__(self, top: int = TOP) -> None:
@@ -83,14 +85,13 @@ class TwoViews:
         Raises:
             ValueError: no examples.
         """
-        gram = self._both.gram_DD
-        width = len(gram) // 2
-        xx_DD, xy_DD, yy_DD = gram[:width, :width], gram[:width, width:], gram[width:, width:]
-        explained, rank = _explained(xx_DD, xy_DD)
-        size = float(yy_DD.trace())
-        residual_squared = max(size - explained, 0.0)
         number = self._both.num_rows
-        nothing = gram.new_zeros(min(self.top, width))
+        residual_squared, _, _ = _unexplained(self._both.gram_DD)
+        centred_squared, spread, rank = _unexplained(self._both.scatter_DD)
+        size = float(self._both.gram_DD.trace())
+        says_something = rank < number - 1 and spread > 1e-20 * size
+        width = len(self._both.mean_D) // 2
+        nothing = self._both.mean_D.new_zeros(min(self.top, width))
         return ViewsFit(
             number,
             self._num_alike,
@@ -99,18 +100,24 @@ class TwoViews:
             if self._normalised.num_rows
             else nothing,
             residual_squared**0.5,
-            residual_squared / size if size > 0 else 0.0,
-            1 - rank / number,
+            centred_squared / spread if says_something else None,
+            1 - rank / (number - 1) if says_something else None,
         )
 
 
-def _explained(xx_DD: Tensor, xy_DD: Tensor) -> tuple[float, int]:
-    """|X W|^2 at the least-squares W, and the rank of X.
+def _unexplained(both: Tensor) -> tuple[float, float, int]:
+    """min over W of |X W - Y|^2, |Y|^2, and the rank of X.
 
     Directions in which X has less than 1e-12 of its largest variance are rounding.
+
+    Args:
+        both: (2 D, 2 D) [X, Y]^T [X, Y].
     """
+    width = len(both) // 2
+    xx_DD, xy_DD, yy_DD = both[:width, :width], both[:width, width:], both[width:, width:]
     variance_D, axes_DD = torch.linalg.eigh(xx_DD)
     kept_D = variance_D > 1e-12 * variance_D[-1].clamp_min(0)
     along_KD = axes_DD[:, kept_D].T @ xy_DD
-    explained = (along_KD.square().sum(1) / variance_D[kept_D]).sum()
-    return float(explained), int(kept_D.sum())
+    explained = float((along_KD.square().sum(1) / variance_D[kept_D]).sum())
+    size = float(yy_DD.trace())
+    return max(size - explained, 0.0), size, int(kept_D.sum())

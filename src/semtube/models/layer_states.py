@@ -15,8 +15,9 @@ from semtube.errors import UserError
 from semtube.models.decoder import causal_lm_of, find_decoder, find_state_module, layers_of
 from semtube.models.host_output import states_of
 
-#: Name of the states that the last layer gives to the final norm.
-BEFORE_NORM = "before_norm"
+#: Names of the states that the last layer gives to the final norm, and of those behind the norm:
+#: names, so that models of different depth are compared there.
+BEFORE_NORM, LAST = "before_norm", "last"
 
 
 def num_layers_of(model: nn.Module) -> int:
@@ -25,23 +26,22 @@ def num_layers_of(model: nn.Module) -> int:
 
 
 def layer_names(model: nn.Module, asked: Sequence[str] | None = None) -> list[str]:
-    """Layers by name, first to last: "1" to "L", of which "L" is behind the final norm.
+    """Layers by name, first to last: "1" to "L - 1", then "before_norm" and "last".
 
     Args:
-        asked: numbers from 1 or, from the end, from -1; "before_norm" for what the final norm is
-            given. None for all of them.
+        asked: these names, L or -1 for "last", other numbers from the end. None for all of them.
 
     Raises:
         UserError: one that does not exist.
     """
     number = num_layers_of(model)
-    every = [*(str(i) for i in range(1, number)), BEFORE_NORM, str(number)]
+    every = [*(str(i) for i in range(1, number)), BEFORE_NORM, LAST]
     if asked is None:
         return every
     found = set()
     for name in asked:
         try:
-            place = int(name)
+            place = number if name == LAST else int(name)
         except ValueError:
             place = 0
         if place < 0:
@@ -49,9 +49,9 @@ def layer_names(model: nn.Module, asked: Sequence[str] | None = None) -> list[st
         if name != BEFORE_NORM and not 1 <= place <= number:
             raise UserError(
                 f"layer is {name!r}, but the model has {number} layers: use 1 to {number}, -1 to "
-                f"-{number}, or {BEFORE_NORM}"
+                f"-{number}, {BEFORE_NORM} or {LAST}"
             )
-        found.add(name if name == BEFORE_NORM else str(place))
+        found.add(name if name == BEFORE_NORM else every[place] if place == number else str(place))
     return [name for name in every if name in found]
 
 
@@ -78,8 +78,11 @@ def layer_states(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, T
     hooks = []
     try:
         for name in names:
-            is_last = name == BEFORE_NORM
-            module = layers[-1] if is_last else find_state_module(model, decoder, int(name))
+            if name == BEFORE_NORM:
+                module = layers[-1]
+            else:
+                place = len(layers) if name == LAST else int(name)
+                module = find_state_module(model, decoder, place)
             hooks.append(module.register_forward_hook(keep(name)))
         yield states
     finally:

@@ -43,6 +43,7 @@ class Figure:
         params: controls, such as the choice of a point.
         transform: what all layers see of the rows.
         height: in pixels, or by the number of bars.
+        side: of a square plot in pixels, for two axes of one unit; None for the page's width.
     """
 
     name: str
@@ -55,15 +56,17 @@ class Figure:
     params: Sequence[Spec] = ()
     transform: Sequence[Spec] = ()
     height: Any = 300
+    side: int | None = None
 
     def spec(self, width: Any = "container") -> Spec:
         """As Vega-Lite draws it."""
+        fit = {"type": "fit-x", "contains": "padding"} if self.side is None else {"type": "pad"}
         return {
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
             "description": self.title,
-            "width": width,
-            "height": self.height,
-            "autosize": {"type": "fit-x", "contains": "padding"},
+            "width": self.side or width,
+            "height": self.side or self.height,
+            "autosize": fit,
             "data": {"values": list(self.rows)},
             "params": list(self.params),
             "transform": list(self.transform),
@@ -71,6 +74,12 @@ class Figure:
             "layer": list(self.layers),
             "config": CONFIG,
         }
+
+    @property
+    def chosen(self) -> str:
+        """What its controls show first, in words: what a picture without controls shows."""
+        controls = [param for param in self.params if "bind" in param]
+        return ", ".join(f"{param['bind']['name'].strip()}: {param['value']}" for param in controls)
 
     def csv(self) -> str:
         """The drawn numbers."""

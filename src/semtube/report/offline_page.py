@@ -78,7 +78,11 @@ def write_parts(folder: Path, tables: Sequence[Table], figures: Sequence[Figure]
 def draw(figure: Figure, folder: Path) -> None:
     """Write folder/NAME.svg and NAME.png, on white, with title and caption."""
     spec = figure.spec(width=FIGURE_WIDTH)
-    lines = textwrap.wrap(figure.caption, SUBTITLE_CHARACTERS)
+    # A square one is narrower than the page.
+    characters = SUBTITLE_CHARACTERS if figure.side is None else SUBTITLE_CHARACTERS // 2
+    lines = textwrap.wrap(figure.caption, characters)
+    if figure.chosen:
+        lines = [*textwrap.wrap(f"Shown: {figure.chosen}.", characters), *lines]
     spec["title"] = {
         "text": figure.title, "subtitle": lines, "anchor": "start", "frame": "group",
         "fontSize": 15, "subtitleFontSize": 11, "subtitleColor": "#555", "subtitlePadding": 6,

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from semtube.errors import UserError
+from semtube.geometry.measures import MEASURES
+from semtube.models.layer_states import BEFORE_NORM, LAST
 from semtube.run_folder import read_json
 from semtube.statistics.intervals import Interval, t_interval
 
-FORMAT = 1
-NULL = "null: "
+FORMAT = 2
 CONFIDENCE = 0.95
 #: Of a measure without lengths.
 NO_LENGTH = 0
@@ -50,8 +51,8 @@ class ProbeData:
         checkpoints: what probe.json tells of each, in their order.
         rows: of each document's numbers, example -> value.
         sets: numbers of whole sets.
-        nulls: null -> (measure, length) -> value.
-        curves, paths: what pictures are drawn from.
+        nulls: null -> value; of layer "" those that hold in every layer.
+        curves, cones, paths: what pictures are drawn from.
     """
 
     settings: Mapping[str, Any]
@@ -59,91 +60,118 @@ class ProbeData:
     environment: Mapping[str, Any]
     rows: Mapping[Key, Mapping[str, float]]
     sets: Mapping[Key, float]
-    nulls: Mapping[str, Mapping[tuple[str, int], float]]
+    nulls: Mapping[Key, Mapping[str, float]]
     curves: Sequence[Mapping[str, Any]]
+    cones: Sequence[Mapping[str, Any]]
     paths: Sequence[Mapping[str, Any]]
 
     @property
     def names(self) -> list[str]:
-        """The checkpoints; the first is what others are compared with."""
+        """The checkpoints."""
         return [checkpoint["name"] for checkpoint in self.checkpoints]
 
     @property
     def layers(self) -> list[str]:
         """Every layer of any checkpoint, first to last."""
-        return list(dict.fromkeys(layer for c in self.checkpoints for layer in c["layers"]))
+        found = {layer for checkpoint in self.checkpoints for layer in checkpoint["layers"]}
+        numbers = sorted((layer for layer in found if layer.isdigit()), key=int)
+        return [*numbers, *(name for name in (BEFORE_NORM, LAST) if name in found)]
 
     def measures(self, *, of_sets: bool, with_length: bool = False) -> list[str]:
-        """Measures that have a number in some layer."""
+        """Measures that have a number in some layer; those of the cone have pictures of their own.
+
+        With length, distances of the cone are left out: their lengths are steps.
+        """
         keys = self.sets if of_sets else self.rows
         return list(
             dict.fromkeys(
                 measure
                 for _, layer, measure, length in keys
-                if layer and (length != NO_LENGTH) == with_length
+                if layer
+                and (length != NO_LENGTH) == with_length
+                and not measure.startswith("cone_distance")
             )
         )
 
     def cell(self, name: str, layer: str, measure: str, length: int = NO_LENGTH) -> Cell | None:
-        """A checkpoint's number; None where there is none."""
+        """A checkpoint's number, its interval within the measure's range; None for none."""
         key = (name, layer, measure, length)
         if key in self.sets:
             return Cell(self.sets[key], None, 0)
         if key not in self.rows:
             return None
-        values = list(self.rows[key].values())
-        return Cell(float(np.mean(values)), t_interval(values, CONFIDENCE), len(values))
+        found = _cell(list(self.rows[key].values()))
+        about = MEASURES.get(measure)
+        if about is None or found.interval is None:
+            return found
+        low, high = max(found.interval.low, about.low), min(found.interval.high, about.high)
+        return Cell(found.mean, Interval(low, high, CONFIDENCE), found.num_rows)
+
+    def compared_with(self, name: str) -> str | None:
+        """The checkpoint that another is compared with."""
+        return next(c["compared_with"] for c in self.checkpoints if c["name"] == name)
 
     def difference(
         self, name: str, layer: str, measure: str, length: int = NO_LENGTH
     ) -> Cell | None:
-        """A checkpoint minus the first one, paired by row; None for the first, or without pairs."""
-        first = self.names[0]
-        one = self.rows.get((first, layer, measure, length))
+        """A checkpoint minus the one it is compared with, paired by row; None without pairs."""
+        one = self.rows.get((self.compared_with(name) or "", layer, measure, length))
         two = self.rows.get((name, layer, measure, length))
-        if name == first or one is None or two is None:
+        if one is None or two is None:
             return None
         values = [two[example] - one[example] for example in one if example in two]
-        if not values:
-            return None
-        return Cell(float(np.mean(values)), t_interval(values, CONFIDENCE), len(values))
+        return _cell(values) if values else None
 
-    def nearest_null(self, measure: str, length: int, value: float) -> str | None:
-        """The null that gives most nearly this value; None where there is no null."""
-        key = (measure, length)
-        found = {null: abs(of[key] - value) for null, of in self.nulls.items() if key in of}
-        return min(found, key=lambda null: found[null]) if found else None
+    def nulls_of(
+        self, name: str, layer: str, measure: str, length: int = NO_LENGTH
+    ) -> dict[str, float]:
+        """Null -> value, for a checkpoint's number."""
+        of = self.nulls
+        return {
+            **of.get((name, "", measure, length), {}),
+            **of.get((name, layer, measure, length), {}),
+        }
+
+
+def _cell(values: Sequence[float]) -> Cell:
+    return Cell(float(np.mean(values)), t_interval(values, CONFIDENCE), len(values))
+
+
+def nearest_null(nulls: Mapping[str, float], value: float) -> str | None:
+    """The null that gives most nearly this value; None where there is none."""
+    return min(nulls, key=lambda null: abs(nulls[null] - value)) if nulls else None
 
 
 def read_probe(folder: Path) -> ProbeData:
     """Read what `semtube probe` has written.
 
     Raises:
-        UserError: no probe, or one of a newer version.
+        UserError: no probe, or one of another version.
     """
     if not (folder / "probe.json").is_file():
         raise UserError(f"{str(folder)!r} holds no probe (no probe.json)")
     told = read_json(folder / "probe.json")
-    if told["format"] > FORMAT:
+    if told["format"] != FORMAT:
+        todo = "update semtube" if told["format"] > FORMAT else "probe the models again"
         raise UserError(
-            f"{str(folder)!r} was written by a newer semtube (format {told['format']}, this one "
-            f"reads {FORMAT}): update semtube"
+            f"{str(folder)!r} was written by another semtube (format {told['format']}, this one "
+            f"reads {FORMAT}): {todo}"
         )
     pictures = read_json(folder / "pictures.json")
     rows: dict[Key, dict[str, float]] = defaultdict(dict)
     sets: dict[Key, float] = {}
-    nulls: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
+    nulls: dict[Key, dict[str, float]] = defaultdict(dict)
     with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
-            name, layer, measure = line["checkpoint"], line["layer"], line["measure"]
             length, value = int(line["length"] or NO_LENGTH), float(line["value"])
-            if name.startswith(NULL):
-                nulls[name.removeprefix(NULL)][measure, length] = value
+            key = (line["checkpoint"], line["layer"], line["measure"], length)
+            if line["null"]:
+                nulls[key][line["null"]] = value
             elif line["example"]:
-                rows[name, layer, measure, length][line["example"]] = value
+                rows[key][line["example"]] = value
             else:
-                sets[name, layer, measure, length] = value
+                sets[key] = value
     return ProbeData(
         told["settings"], told["checkpoints"], told["environment"], dict(rows), sets, dict(nulls),
-        pictures["curves"], pictures["paths"],
+        pictures["curves"], pictures["cones"], pictures["paths"],
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from semtube.geometry.measures import MEASURES
 from semtube.report.marks import (
     GREY,
     Figure,
@@ -18,10 +19,8 @@ from semtube.report.marks import (
     tooltip,
 )
 from semtube.report.probe_data import NO_LENGTH, ProbeData
-from semtube.report.probe_words import title
+from semtube.report.probe_words import SHOWN_NULLS, title
 
-#: Nulls that the figures draw; the table has all.
-SHOWN_NULLS = ("straight line", "independent increments", "memoryless points")
 CURVES = {
     "spectrum": "states",
     "views": "prompt minus answer",
@@ -46,26 +45,31 @@ def layer_figure(data: ProbeData, *, of_sets: bool) -> Figure | None:
                     )  # fmt: skip
     if not rows:
         return None
-    nulls = _null_rows(data, measures)
+    nulls = _set_nulls(data, measures) if of_sets else _path_nulls(data, measures)
     colours = colour(data.names, data.names, "checkpoint")
-    about = "of the whole set of states" if of_sets else "means over rows with 95 % intervals"
+    about = (
+        "of the whole set of states. Dashed: each checkpoint's null, told at the pointer and in "
+        "the table."
+        if of_sets
+        else "means over rows with 95 % intervals. Grey lines: trajectories that mean nothing, of "
+        "the same length and width (for a measure with a unit they stand in the table)."
+    )
     return Figure(
         name="sets_by_layer" if of_sets else "by_layer",
         title="The states as a set, from layer to layer" if of_sets else "From layer to layer",
-        caption=f"Choose a measure; {about}. Grey lines: trajectories or states that mean nothing, "
-        "of the same number and width. before_norm is what the last norm is given, the last layer "
-        "what it makes of it.",
+        caption=f"Choose a measure; {about} before_norm is what the last norm is given, last what "
+        "it makes of it.",
         columns=("measure", "checkpoint", "layer", "value", "low", "high", "null"),
         rows=[*rows, *nulls],
         params=[choice("measure_shown", "measure", [title(m) for m in measures])],
         transform=[{"filter": "datum.measure === measure_shown"}],
         layers=[
-            *_null_rules(),
-            {"transform": [{"filter": "isValid(datum.checkpoint)"}],
+            *(_null_lines(colours) if of_sets else _null_rules()),
+            {"transform": [{"filter": _MEASURED}],
              "mark": {"type": "line", "strokeWidth": 2},
              "encoding": {"color": colours}},
-            *([] if of_sets else [_intervals("isValid(datum.checkpoint)", colours)]),
-            {"transform": [{"filter": "isValid(datum.checkpoint)"}],
+            *([] if of_sets else [_intervals(_MEASURED, colours)]),
+            {"transform": [{"filter": _MEASURED}],
              "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
              "encoding": {"color": colours,
                           "tooltip": tooltip({"checkpoint": "checkpoint", "layer": "layer",
@@ -95,15 +99,16 @@ def length_figure(data: ProbeData) -> Figure | None:
             )  # fmt: skip
     if not rows:
         return None
-    shown = [null for null in SHOWN_NULLS if null in data.nulls]
-    for null in shown:
-        for (measure, length), value in data.nulls[null].items():
-            if measure in measures:
-                rows += [
-                    {"measure": title(measure), "layer": layer, "series": null, "kind": "null",
-                     "length": length, "value": value}
-                    for layer in data.layers
-                ]  # fmt: skip
+    for (name, null_layer, measure, length), nulls in data.nulls.items():
+        # Nearly alike for every checkpoint; those with a unit are not.
+        if name == data.names[0] and measure in measures and not MEASURES[measure].power:
+            rows += [
+                {"measure": title(measure), "layer": layer, "series": null, "kind": "null",
+                 "length": length, "value": nulls[null]}
+                for layer in ([null_layer] if null_layer else data.layers)
+                for null in SHOWN_NULLS
+                if null in nulls
+            ]  # fmt: skip
     first = "tube_deviation_relative"
     measures.sort(key=lambda measure: measure != first)
     series = colour(data.names, data.names, "series")
@@ -111,7 +116,8 @@ def length_figure(data: ProbeData) -> Figure | None:
         name="by_length",
         title="Tube and straightness by length",
         caption="Choose a measure and a layer; means over rows with 95 % intervals, lengths in "
-        "tokens. Dashed grey lines: trajectories that mean nothing, of the same length and width.",
+        "tokens. Dashed grey lines: trajectories that mean nothing, of the same length and width "
+        "(for a measure with a unit they stand in table.csv).",
         columns=("measure", "layer", "series", "kind", "length", "value", "low", "high"),
         rows=rows,
         params=[
@@ -190,19 +196,42 @@ def _intervals(which: str, colours: Spec) -> Spec:
     return {**rule, "encoding": {**rule["encoding"], "color": colours}}
 
 
-def _null_rows(data: ProbeData, measures: Sequence[str]) -> list[dict[str, Any]]:
+_MEASURED = "isValid(datum.checkpoint) && !isValid(datum.null)"
+
+
+def _path_nulls(data: ProbeData, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """Of the first checkpoint, those that are of any layer; nearly alike for every checkpoint."""
     return [
         {"measure": title(measure), "value": value, "null": null}
-        for null, values in data.nulls.items()
-        if null in SHOWN_NULLS or null not in _simulated(data)
-        for (measure, length), value in values.items()
-        if measure in measures and length == NO_LENGTH
+        for (name, layer, measure, length), nulls in data.nulls.items()
+        if name == data.names[0] and not layer and measure in measures and length == NO_LENGTH
+        for null, value in nulls.items()
+        if null in SHOWN_NULLS
     ]
 
 
-def _simulated(data: ProbeData) -> set[str]:
-    """Nulls of trajectories, of which there are too many for a figure."""
-    return {null for null, values in data.nulls.items() if ("tube_loss", NO_LENGTH) in values}
+def _set_nulls(data: ProbeData, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """Of every checkpoint in every layer where it has a number."""
+    return [
+        {"measure": title(measure), "checkpoint": name, "layer": layer, "value": value,
+         "null": null}
+        for name, layer, measure, length in data.sets
+        if layer and measure in measures
+        for null, value in data.nulls_of(name, layer, measure, length).items()
+    ]  # fmt: skip
+
+
+def _null_lines(colours: Spec) -> list[Spec]:
+    only: list[Spec] = [{"filter": "isValid(datum.null)"}]
+    shared = {"color": colours, "detail": {"field": "null"}}
+    told = tooltip({"checkpoint": "checkpoint", "null": "null", "value": "value"})
+    return [
+        {"transform": only,
+         "mark": {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1, "opacity": 0.8},
+         "encoding": shared},
+        {"transform": only, "mark": {"type": "point", "size": 25, "opacity": 0.8},
+         "encoding": shared | {"tooltip": told}},
+    ]  # fmt: skip
 
 
 def _null_rules() -> list[Spec]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
+from semtube.config import ProbeOptions
 from semtube.report.offline_page import page, write_parts
 from semtube.report.probe_data import ProbeData, read_probe
 from semtube.report.probe_figures import curve_figure, layer_figure, length_figure
@@ -12,7 +15,7 @@ from semtube.report.probe_path_figures import cone_figure, path_figures
 from semtube.report.probe_tables import (
     checkpoint_table,
     cone_table,
-    missing,
+    left_out,
     row_table,
     sentences,
     set_table,
@@ -46,14 +49,14 @@ def write_probe_page(folder: Path) -> Path:
         figures=[*paths, *others],
         names=data.names,
         sentences=sentences(data),
-        problems=missing(data),
+        left_out=left_out(data),
         paths=paths,
         others=others,
         tables=tables,
         command=_command(data),
         settings=_settings(data),
         contents=[
-            ("trajectories", "Trajectories"),
+            *([("trajectories", "Trajectories")] if paths else []),
             ("figures", "Figures"),
             ("tables", "Tables"),
             ("reproduce", "Settings"),
@@ -64,11 +67,13 @@ def write_probe_page(folder: Path) -> Path:
 
 
 def _command(data: ProbeData) -> str:
-    settings = data.settings
-    words = ["semtube", "probe", *settings["models"]]
-    for name in ("data", "task"):
-        if settings[name] is not None:
-            words += [f"--{name}", str(settings[name])]
+    """What gives this probe again; settings that are what they are anyway are left out."""
+    words = ["semtube", "probe", *data.settings["models"]]
+    for option in fields(ProbeOptions):
+        value = data.settings.get(option.name)
+        if option.name != "output" and value != option.default:
+            shown = value if isinstance(value, str) else json.dumps(value)
+            words += [f"--{option.name}", shown]
     return shlex.join([*words, "--output", "FOLDER"])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,25 +22,26 @@ from semtube.report.marks import (
     tooltip,
 )
 from semtube.report.probe_data import ProbeData
+from semtube.report.probe_words import SINCE
 
 #: Tokens of a trajectory that are named in its picture; the others at the pointer.
 MOST_LABELS = 12
-#: Where steps of the cone are counted from -> as it is shown.
-SINCE = {"divergence": "the first other token", "prompt": "the prompt's end"}
+#: Of a trajectory's plot, in pixels: two stand side by side.
+SIDE = 300
+#: Where a picture is: its row, layer and plane.
+Place = tuple[str, str, str]
 
 
 def cone_figure(data: ProbeData) -> Figure | None:
     """Distance from the right answer's states, step by step, with the cone that the paper has."""
-    rows: list[dict[str, Any]] = []
-    for curve in data.curves:
-        kind, _, since = curve["name"].removeprefix("cone_").partition("_since_")
-        if since:
-            rows += [
-                {"checkpoint": curve["checkpoint"], "kind": kind, "since": SINCE[since],
-                 "step": step, "value": value}
-                for step, value in enumerate(curve["values"], start=1)
-                if value > 0
-            ]  # fmt: skip
+    rows: list[dict[str, Any]] = [
+        {"checkpoint": cone["checkpoint"], "kind": cone["kind"], "since": SINCE[cone["since"]],
+         "step": step["step"], "value": step["value"], "low": step["low"] or None,
+         "high": step["high"] if step["low"] else None, "prompts": step["num_prompts"]}
+        for cone in data.cones
+        for step in cone["steps"]
+        if step["value"] > 0
+    ]  # fmt: skip
     if not rows:
         return None
     steps = [2**k for k in range(12) if 2**k <= max(row["step"] for row in rows)]
@@ -49,28 +52,37 @@ def cone_figure(data: ProbeData) -> Figure | None:
     ]
     kinds = [kind for kind in ("greedy", "sampled") if any(row["kind"] == kind for row in rows)]
     colours = colour(data.names, data.names, "checkpoint")
+    colours["legend"] = colours["legend"] | {"symbolType": "stroke", "symbolSize": 400}
+    dashes = {"field": "kind", "type": "nominal", "sort": kinds,
+              "scale": {"domain": kinds, "range": [[1, 0], [5, 4]]},
+              "legend": legend_of(kinds) | STROKES}  # fmt: skip
+    written: list[Spec] = [{"filter": "datum.kind !== 'cone'"}]
     return Figure(
         name="cone",
         title="The inference cone",
         caption="Root mean square distance of what the model writes from the right answer, state "
-        "by state, over that of unrelated states (1). Grey: growth with the root of the step, as "
-        "the paper's Proposition F.1 says; only its slope counts. Counted behind the prompt, texts "
-        "that have not left the right answer are at 0.",
-        columns=("checkpoint", "kind", "since", "step", "value"),
+        "by state, over that of unrelated states (1), with 95 % intervals over prompts. Later "
+        "steps are of fewer texts: their number is told at the pointer. Grey: growth with the root "
+        "of the step, as the paper's Proposition F.1 says; only its slope counts. Counted behind "
+        "the prompt, texts that have not left the right answer are at 0.",
+        columns=("checkpoint", "kind", "since", "step", "value", "low", "high", "prompts"),
         rows=rows,
         params=[choice("cone_since", "steps counted from", list(SINCE.values()))],
         transform=[{"filter": "datum.since === cone_since"}],
         layers=[
             {"transform": [{"filter": "datum.kind === 'cone'"}],
              "mark": {"type": "line", "strokeDash": [2, 3], "color": GREY}},
-            {"transform": [{"filter": "datum.kind !== 'cone'"}],
-             "mark": {"type": "line", "strokeWidth": 2, "point": {"filled": True, "size": 25}},
+            {"transform": [*written, {"filter": "isValid(datum.low)"}],
+             "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.5},
+             "encoding": {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"},
+                          "color": colours}},
+            {"transform": written, "mark": {"type": "line", "strokeWidth": 2},
+             "encoding": {"color": colours, "strokeDash": dashes}},
+            {"transform": written, "mark": {"type": "point", "filled": True, "size": 25},
              "encoding": {"color": colours,
-                          "strokeDash": {"field": "kind", "type": "nominal", "sort": kinds,
-                                         "scale": {"domain": kinds, "range": [[1, 0], [5, 4]]},
-                                         "legend": legend_of(kinds) | STROKES},
                           "tooltip": tooltip({"checkpoint": "checkpoint", "kind": "written",
-                                              "step": "step", "value": "distance"})}},
+                                              "step": "step", "value": "distance", "low": "from",
+                                              "high": "to", "prompts": "prompts"})}},
         ],
         encoding={
             "x": log_number("step", "step", steps),
@@ -81,72 +93,131 @@ def cone_figure(data: ProbeData) -> Figure | None:
 
 
 def path_figures(data: ProbeData) -> list[Figure]:
-    """For every checkpoint its trajectories, all on the same axes, to stand side by side."""
-    by_checkpoint = {
-        name: [path for path in data.paths if path["checkpoint"] == name] for name in data.names
-    }
+    """For every checkpoint its trajectories, on the same axes of one unit, to stand side by side.
+
+    Their controls have one name in all of them: the page sets them together.
+    """
+    squares = _squares(data.paths)
     return [
-        _path_figure(number, name, paths, data.layers)
-        for number, (name, paths) in enumerate(by_checkpoint.items(), start=1)
-        if paths
+        _path_figure(number, name, paths, data.layers, squares)
+        for number, name in enumerate(data.names, start=1)
+        if (paths := [path for path in data.paths if path["checkpoint"] == name])
     ]
 
 
-def _path_figure(place: int, name: str, paths: Sequence[Any], layers: Sequence[str]) -> Figure:
+def _place(path: Mapping[str, Any]) -> Place:
+    return path["example"], path["layer"], path["plane"]
+
+
+def _squares(paths: Sequence[Mapping[str, Any]]) -> dict[Place, list[dict[str, float]]]:
+    """Two corners of the square in which all checkpoints' trajectories of a place lie."""
+    spans: dict[Place, list[list[float]]] = defaultdict(lambda: [[], []])
+    for path in paths:
+        for axis, values in zip(spans[_place(path)], (path["x"], path["y"]), strict=True):
+            axis += values
+    squares = {}
+    for place, axes in spans.items():
+        half = 0.55 * max(max(axis) - min(axis) for axis in axes)
+        middle = [(max(axis) + min(axis)) / 2 for axis in axes]
+        squares[place] = [
+            {"x": middle[0] + side * half, "y": middle[1] + side * half} for side in (-1, 1)
+        ]
+    return squares
+
+
+def _tube(path: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The chord and, at the states' root mean square distance from it, the walls, as drawn."""
+    points = np.stack([path["x"], path["y"]], 1)
+    start, end = points[0], points[-1]
+    length = float(np.hypot(*(end - start)))
+    if length < 1e-9:
+        return []
+    across = np.array([start[1] - end[1], end[0] - start[0]]) / length
+    radius = math.sqrt(float(np.mean(((points - start) @ across) ** 2)))
+    return [
+        {"mark": mark, "x": from_x, "y": from_y, "x2": to_x, "y2": to_y}
+        for mark, away in (("chord", 0.0), ("wall", radius), ("wall", -radius))
+        for (from_x, from_y), (to_x, to_y) in [
+            ((start + away * across).tolist(), (end + away * across).tolist())
+        ]
+    ]
+
+
+def _path_figure(
+    number_of: int,
+    name: str,
+    paths: Sequence[Mapping[str, Any]],
+    layers: Sequence[str],
+    squares: Mapping[Place, list[dict[str, float]]],
+) -> Figure:
     rows: list[dict[str, Any]] = []
     for path in paths:
-        shown = f"{path['example']}, layer {path['layer']}"
-        radius = float(np.sqrt(np.mean(np.square(path["across"]))))
+        example, layer, plane = _place(path)
+        place = {"row": example, "layer": layer, "plane": plane}
         every = max(1, -(-len(path["tokens"]) // MOST_LABELS))
-        points = zip(path["tokens"], path["x"], path["y"], path["across"], strict=True)
+        points = zip(path["tokens"], path["x"], path["y"], strict=True)
         rows += [
-            {"path": shown, "token": number, "text": text, "x": x, "y": y, "across": across,
-             "radius": radius, "share": path["share"], "label": number % every == 0}
-            for number, (text, x, y, across) in enumerate(points)
+            {**place, "mark": "state", "token": token, "text": text, "x": x, "y": y,
+             "share": path["share"], "label": token % every == 0}
+            for token, (text, x, y) in enumerate(points)
         ]  # fmt: skip
-    order = {layer: number for number, layer in enumerate(layers)}
-    choices = [
-        f"{path['example']}, layer {path['layer']}"
-        for path in sorted(paths, key=lambda path: -order[path["layer"]])
-    ]
-    chosen = f"path_shown_{place}"
+        rows += [{**place, **part} for part in _tube(path)]
+        rows += [{**place, "mark": "corner", **corner} for corner in squares[_place(path)]]
+    drawn = [layer for layer in reversed(layers) if any(path["layer"] == layer for path in paths)]
+    axes = {"x": number("x", "lengths of the chord"), "y": number("y", "lengths of the chord")}
+    for axis in axes.values():
+        axis["scale"] = {"zero": False, "nice": False}
     return Figure(
-        name=f"path_{place}",
+        name=f"path_{number_of}",
         title=f"Trajectories: {name}",
-        caption="A row's states by token, along and across the chord from the first to the last, "
-        "in units of its length. Band: the root mean square distance from the chord, of which the "
-        "drawn direction shows a part (share in the CSV); colour runs from first to last token.",
-        columns=("path", "token", "text", "x", "y", "across", "radius", "share"),
+        caption="A row's states by token, colour from first to last; in the two directions in "
+        "which they spread most, or along the chord and where they leave it most. Dashed: the "
+        "chord from the first state to the last. Grey: walls of the tube, at the drawn states' "
+        "root mean square distance from it. How much of the spread the plane shows is told at the "
+        "pointer. Axes have one unit, the same for all checkpoints.",
+        columns=("row", "layer", "plane", "mark", "token", "text", "x", "y", "x2", "y2", "share"),
         rows=rows,
-        params=[choice(chosen, "row", choices)],
-        transform=[{"filter": f"datum.path === {chosen}"}],
+        params=[
+            choice("path_row", "row", list(dict.fromkeys(path["example"] for path in paths))),
+            choice("path_layer", "layer", drawn),
+            choice("path_plane", "plane", list(dict.fromkeys(path["plane"] for path in paths))),
+        ],
+        transform=[
+            {"filter": "datum.row === path_row && datum.layer === path_layer "
+                       "&& datum.plane === path_plane"}
+        ],
         layers=[
-            {"transform": [{"filter": "datum.token === 0"},
-                           {"calculate": "-datum.radius", "as": "below"}],
-             "mark": {"type": "rect", "opacity": 0.15, "color": "#2E86C8"},
-             "encoding": {"x": {"datum": 0}, "x2": {"datum": 1},
-                          "y": {"field": "below", "type": "quantitative"},
-                          "y2": {"field": "radius"}}},
-            {"transform": [{"filter": "datum.token === 0"}],
-             "mark": {"type": "rule", "strokeDash": [5, 4], "color": GREY},
-             "encoding": {"x": {"datum": 0}, "x2": {"datum": 1}, "y": {"datum": 0}}},
-            {"mark": {"type": "line", "strokeWidth": 1, "opacity": 0.6, "color": GREY},
-             "encoding": {"x": _side("x"), "y": _side("y"),
-                          "order": {"field": "token", "type": "quantitative"}}},
-            {"mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
-             "encoding": {"x": _side("x"), "y": _side("y"),
+            {"transform": [{"filter": "datum.mark === 'corner'"}],
+             "mark": {"type": "point", "opacity": 0}, "encoding": axes},
+            _lines("wall", {"strokeWidth": 5, "opacity": 0.3}),
+            _lines("chord", {"strokeDash": [5, 4]}),
+            {"transform": [_STATES], "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.6,
+                                              "color": GREY},
+             "encoding": {**axes, "order": {"field": "token", "type": "quantitative"}}},
+            {"transform": [_STATES],
+             "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+             "encoding": {**axes,
                           "color": {"field": "token", "type": "quantitative", "title": "token",
                                     "scale": {"scheme": "viridis"}},
-                          "tooltip": tooltip({"text": "token", "token": "number", "x": "along",
-                                              "y": "across, drawn", "across": "across, all"})}},
+                          "tooltip": tooltip({"text": "token", "token": "number", "x": "x",
+                                              "y": "y", "share": "share of the spread shown"})}},
             {"transform": [{"filter": "datum.label"}],
              "mark": {"type": "text", "align": "left", "dx": 6, "dy": -6, "fontSize": 11,
                       "color": GREY},
-             "encoding": {"x": _side("x"), "y": _side("y"), "text": {"field": "text"}}},
+             "encoding": {**axes, "text": {"field": "text"}}},
         ],
         encoding={},
+        side=SIDE,
     )  # fmt: skip
 
 
-def _side(axis: str) -> Spec:
-    return number(axis, "along the chord" if axis == "x" else "across it")
+_STATES: Spec = {"filter": "datum.mark === 'state'"}
+
+
+def _lines(mark: str, look: Spec) -> Spec:
+    return {
+        "transform": [{"filter": f"datum.mark === '{mark}'"}],
+        "mark": {"type": "rule", "color": GREY, **look},
+        "encoding": {"x": {"field": "x", "type": "quantitative"}, "x2": {"field": "x2"},
+                     "y": {"field": "y", "type": "quantitative"}, "y2": {"field": "y2"}},
+    }  # fmt: skip

@@ -4,55 +4,64 @@ from __future__ import annotations
 
 from typing import Any
 
-from semtube.report.probe_data import NO_LENGTH, Cell, ProbeData
-from semtube.report.probe_figures import SHOWN_NULLS
-from semtube.report.probe_path_figures import SINCE
-from semtube.report.probe_words import WORDS, title
+from semtube.geometry.nulls import NULLS
+from semtube.report.probe_data import Cell, ProbeData, nearest_null
+from semtube.report.probe_words import SHOWN_NULLS, SINCE, WORDS, title
 from semtube.report.table import Column, Table
 
 _RANGE = "95 % interval"
+#: Nulls that are simulated trajectories.
+_PATH_NULLS = frozenset(NULLS)
 
 
 def sentences(data: ProbeData) -> list[str]:
-    """The tube loss of every checkpoint among its nulls, then what each is near to, and pairs."""
+    """The tube loss of every checkpoint beside its nulls, then the pairs."""
     layer = data.layers[-1]
     cells = {name: data.cell(name, layer, "tube_loss") for name in data.names}
     found = {name: cell for name, cell in cells.items() if cell is not None}
     if not found:
         return ["No trajectory is long enough for a tube loss."]
     values = ", ".join(f"{name} {_with_interval(cell)}" for name, cell in found.items())
-    nulls = {null: of.get(("tube_loss", NO_LENGTH)) for null, of in data.nulls.items()}
-    beside = [
-        f"{null} {value:.2f}" for null in SHOWN_NULLS if (value := nulls.get(null)) is not None
-    ]
-    told = [f"Tube loss in layer {layer}: {values} ({', '.join(beside) or 'no null'})."]
-    for name, cell in found.items():
-        if near := data.nearest_null("tube_loss", NO_LENGTH, cell.mean):
-            told.append(f"{name} is nearest to the null {near}.")
+    nulls = data.nulls_of(next(iter(found)), layer, "tube_loss")
+    beside = ", ".join(f"{null} {fixed(nulls[null], 2)}" for null in SHOWN_NULLS if null in nulls)
+    told = [f"Tube loss in layer {layer}: {values} ({beside or 'no null'})."]
+    for name in found:
         if (apart := data.difference(name, layer, "tube_loss")) is not None:
+            other = data.compared_with(name)
+            told.append(f"{name} minus {other}, row by row: {_with_interval(apart, sign=True)}.")
+    for checkpoint in data.checkpoints:
+        if not checkpoint["same_tokens"]:
+            name, other = checkpoint["name"], data.compared_with(checkpoint["name"])
             told.append(
-                f"{name} minus {data.names[0]}, row by row: {_with_interval(apart, sign=True)}."
+                f"{name} cuts the rows into other tokens than {other}: what differs between them "
+                "is the cut as well as the model."
             )
     return told
 
 
+def fixed(value: float, digits: int, *, sign: bool = False) -> str:
+    """So many digits behind the point, and no minus before a zero."""
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
 def _with_interval(cell: Cell, *, sign: bool = False) -> str:
-    shown = f"{cell.mean:+.3f}" if sign else f"{cell.mean:.3f}"
+    shown = fixed(cell.mean, 3, sign=sign)
     if cell.interval is None:
         return shown
-    low, high = cell.interval.low, cell.interval.high
-    return f"{shown} [{low:+.3f}, {high:+.3f}]" if sign else f"{shown} [{low:.3f}, {high:.3f}]"
+    low, high = (fixed(x, 3, sign=sign) for x in (cell.interval.low, cell.interval.high))
+    return f"{shown} [{low}, {high}]"
 
 
 def row_table(data: ProbeData, layer: str) -> Table:
     """Every measure of a row in one layer, beside its nulls."""
-    nulls = [null for null in SHOWN_NULLS if null in data.nulls]
     rows: list[dict[str, Any]] = []
     for measure in data.measures(of_sets=False):
         for name in data.names:
             if (cell := data.cell(name, layer, measure)) is None:
                 continue
             apart = data.difference(name, layer, measure)
+            nulls = data.nulls_of(name, layer, measure)
             rows.append(
                 {
                     "measure": title(measure),
@@ -62,16 +71,18 @@ def row_table(data: ProbeData, layer: str) -> Table:
                     "rows": cell.num_rows,
                     "difference": apart.mean if apart else None,
                     "difference_interval": _range(apart),
-                    **{null: data.nulls[null].get((measure, NO_LENGTH)) for null in nulls},
-                    "nearest": data.nearest_null(measure, NO_LENGTH, cell.mean),
+                    **{null: nulls.get(null) for null in SHOWN_NULLS},
+                    "other": _told({n: v for n, v in nulls.items() if n not in _PATH_NULLS}),
+                    "nearest": nearest_null(nulls, cell.mean),
                     "note": WORDS.get(measure, ("", ""))[1],
                 }
             )
     return Table(
         name=f"rows_layer_{layer}",
         title=f"Trajectories in layer {layer}",
-        caption=f"Means over rows with 95 % intervals (t); differences from {data.names[0]} are "
-        "paired by row. Nulls have the median length and the width of the trajectories; nearest is "
+        caption="Means over rows with 95 % intervals (t); differences, from "
+        f"{_references(data)}, are paired by row. Trajectories that mean nothing have the median "
+        "length and the width of these, and for a measure with a unit steps as long; nearest is "
         "the null, of all that were simulated, with the nearest value.",
         columns=[
             Column("measure", "measure"),
@@ -79,9 +90,10 @@ def row_table(data: ProbeData, layer: str) -> Table:
             Column("mean", "mean", "number"),
             Column("interval", _RANGE, "range"),
             Column("rows", "rows", "count"),
-            Column("difference", "minus the first", "number"),
+            Column("difference", "difference", "number"),
             Column("difference_interval", _RANGE, "range"),
-            *(Column(null, null, "number") for null in nulls),
+            *(Column(null, null, "number") for null in SHOWN_NULLS),
+            Column("other", "other null"),
             Column("nearest", "nearest null"),
             Column("note", "what it is"),
         ],
@@ -90,35 +102,36 @@ def row_table(data: ProbeData, layer: str) -> Table:
 
 
 def set_table(data: ProbeData) -> Table:
-    """Every measure of a set, layer by layer."""
+    """Every measure of a set, layer by layer, each checkpoint's nulls below it."""
     rows: list[dict[str, Any]] = []
     for measure in data.measures(of_sets=True):
-        nulls = [
-            f"{of[measure, NO_LENGTH]:.4g} ({null})"
-            for null, of in data.nulls.items()
-            if (measure, NO_LENGTH) in of
-        ]
         for name in data.names:
-            values = {
-                layer: cell.mean
-                for layer in data.layers
-                if (cell := data.cell(name, layer, measure)) is not None
+            layers = {
+                layer: cell for layer in data.layers if (cell := data.cell(name, layer, measure))
             }
-            if values:
-                rows.append(
-                    {"measure": title(measure), "checkpoint": name, **values,
-                     "null": "; ".join(nulls) or None, "note": WORDS.get(measure, ("", ""))[1]}
-                )  # fmt: skip
+            if not layers:
+                continue
+            about = {"measure": title(measure), "checkpoint": name}
+            note = WORDS.get(measure, ("", ""))[1]
+            rows.append(
+                {**about, **{layer: cell.mean for layer, cell in layers.items()}, "note": note}
+            )
+            of = {layer: data.nulls_of(name, layer, measure) for layer in layers}
+            rows += [
+                {**about, "null": null, **{layer: of[layer].get(null) for layer in layers}}
+                for null in dict.fromkeys(null for nulls in of.values() for null in nulls)
+            ]
     return Table(
         name="sets",
         title="The states as a set, by layer",
-        caption="One number for all states of a layer, so without an interval. Capacity and "
-        "stability are of at most 2,048 states drawn alike in every checkpoint, transport of 256.",
+        caption="One number for all states of a layer, so without an interval; below it what it is "
+        "of states that mean nothing. Capacity and stability are of at most 2,048 states drawn "
+        "alike in every checkpoint, transport of 256.",
         columns=[
             Column("measure", "measure"),
             Column("checkpoint", "checkpoint"),
-            *(Column(layer, layer, "number") for layer in data.layers),
             Column("null", "null"),
+            *(Column(layer, layer, "number") for layer in data.layers),
             Column("note", "what it is"),
         ],
         rows=rows,
@@ -131,7 +144,7 @@ def cone_table(data: ProbeData) -> Table:
     for checkpoint in data.checkpoints:
         for cone in checkpoint["cones"]:
             low, high = cone.get("low"), cone.get("high")
-            between = None if low is None else f"{low:.2f} to {high:.2f}"
+            between = None if low is None else f"{fixed(low, 2)} to {fixed(high, 2)}"
             steps = "" if low is None else f": {cone['first_step']} to {cone['last_step']}"
             rows.append(
                 {"checkpoint": checkpoint["name"], "kind": cone["kind"],
@@ -146,7 +159,8 @@ def cone_table(data: ProbeData) -> Table:
         caption="Exponent of the root mean square distance in the step: 1/2 for errors that add up "
         "like a Brownian motion (the paper's Proposition F.1), 1 for a line, 0 for none. "
         "Unsaturated steps are those before states are half as far apart as unrelated ones. 95 % "
-        "intervals over prompts; look at the curve before an exponent.",
+        "intervals over prompts; look at the curve before an exponent. A model that is mostly "
+        "right leaves few texts to fit: more come from --limit and --cone_prompts.",
         columns=[
             Column("checkpoint", "checkpoint"),
             Column("kind", "written"),
@@ -169,33 +183,43 @@ def checkpoint_table(data: ProbeData) -> Table:
         name = checkpoint["name"]
         loss = data.cell(name, "", "loss")
         stop = data.cell(name, "", "stop_log_probability")
+        apart = data.difference(name, "", "stop_log_probability")
         rows.append(
             {
                 "checkpoint": name,
                 "rows": checkpoint["num_examples"],
                 "loss": loss.mean if loss else None,
+                "loss_null": _one(data.nulls_of(name, "", "loss")),
                 "stop": stop.mean if stop else None,
                 "stop_interval": _range(stop),
+                "stop_null": _one(data.nulls_of(name, "", "stop_log_probability")),
+                "difference": apart.mean if apart else None,
+                "difference_interval": _range(apart),
             }
         )
     return Table(
         name="checkpoints",
         title="Checkpoints",
         caption="Next-token loss in nats a token; stopping is ln p(stop token) behind the right "
-        "answer, with a 95 % interval over rows.",
+        "answer, with a 95 % interval over rows. Alike: of a model that finds all tokens alike. "
+        f"Differences are from {_references(data)}.",
         columns=[
             Column("checkpoint", "checkpoint"),
             Column("rows", "rows", "count"),
             Column("loss", "next-token loss", "number"),
+            Column("loss_null", "alike", "number"),
             Column("stop", "stopping", "number"),
             Column("stop_interval", _RANGE, "range"),
+            Column("stop_null", "alike", "number"),
+            Column("difference", "difference", "number"),
+            Column("difference_interval", _RANGE, "range"),
         ],
         rows=rows,
     )
 
 
-def missing(data: ProbeData) -> list[str]:
-    """What was left out, a sentence each."""
+def left_out(data: ProbeData) -> list[str]:
+    """What was left out and why, a sentence each."""
     told = []
     for checkpoint in data.checkpoints:
         name = checkpoint["name"]
@@ -203,7 +227,8 @@ def missing(data: ProbeData) -> list[str]:
             told.append(f"{name}: {number} rows are over max_tokens and left out")
         if number := checkpoint["num_without_views"]:
             told.append(f"{name}: {number} rows have no prompt or no answer and so no two views")
-        told += [f"{name}: no {what}: {why}" for what, why in checkpoint["not_measured"].items()]
+        for what, why in checkpoint["not_measured"].items():
+            told.append(f"{name}: no {what.replace('_', ' ')}: {why}")
         # Length decides nearly always, and then alike in every layer and measure of that length.
         alike: dict[int, set[str]] = {}
         for left in checkpoint["left_out"]:
@@ -216,6 +241,18 @@ def missing(data: ProbeData) -> list[str]:
             for number, what in alike.items()
         ]
     return told
+
+
+def _references(data: ProbeData) -> str:
+    return "each run's own start" if data.settings["start"] else data.names[0]
+
+
+def _one(nulls: dict[str, float]) -> float | None:
+    return next(iter(nulls.values()), None)
+
+
+def _told(nulls: dict[str, float]) -> str | None:
+    return "; ".join(f"{value:.4g} ({null})" for null, value in nulls.items()) or None
 
 
 def _range(cell: Cell | None) -> str | None:

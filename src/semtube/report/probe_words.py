@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+#: Nulls that have a column, and a line in figures; the nearest is told of all.
+SHOWN_NULLS = ("straight line", "independent increments", "memoryless points")
+#: Where steps of the cone are counted from -> as it is shown.
+SINCE = {"divergence": "the first other token", "prompt": "the prompt's end"}
+
 #: Measure -> title and how to read it; unit and range are in `geometry.measures`.
 WORDS: dict[str, tuple[str, str]] = {
     "tube_loss": ("tube loss, triplets", "1 - cos of what follows and what went before"),
     "span_loss": ("tube loss, spans", "1 - cos of a span and the rest of the text"),
     "turning_angle": ("turning angle, rad", "between one step and the next"),
+    "step_length": ("step, state", "mean length of a step: the scale of what has a unit"),
     "curvature": ("curvature, 1 / state", "1 / radius of the circle through three neighbours"),
     "chord_over_path": ("chord over path", "1 on a straight line; falls with the length"),
     "tube_loss_by_width": ("tube loss by width", "all triplets of one width"),
@@ -23,7 +29,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "first_share": ("share of the first direction", "near 1 where one direction is all"),
     "anisotropy": ("anisotropy", "mean cosine of two states"),
     "spectral_tail": ("spectral tail", "slope of log singular value over log rank"),
-    "views_residual_share": ("views: residual share", "of a linear map from prompt to answer"),
+    "views_residual_share": (
+        "views: residual share",
+        "what no linear map of prompts' states explains of answers'",
+    ),
     "concept_within": ("concept: same phrase", "mean cosine of its directions in two contexts"),
     "concept_across": ("concept: other phrases", "mean cosine of two phrases' directions"),
     "capacity": ("manifold capacity", "classes of states a hyperplane can tell, per dimension"),
@@ -32,7 +41,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "capacity_utility": ("capacity: utility", "of the classes' shape"),
     "feature_stability": ("feature stability", "two halves of the features, rotated"),
     "transport": ("transport, rad", "next-token distribution, from the layer before"),
-    "drift": ("drift", "of pairwise distances from the first checkpoint; 1: nothing in common"),
+    "drift": ("drift", "of pairwise distances from the checkpoint compared with"),
     "stop_log_probability": ("stopping, nats", "ln p(stop) behind the right answer"),
     "loss": ("next-token loss, nats", "of the rows"),
     "cone_exponent_greedy_since_prompt": (
@@ -51,11 +60,16 @@ WORDS: dict[str, tuple[str, str]] = {
         "cone exponent, sampled, behind the first other token",
         "the same at temperature 1",
     ),
-    "near_collision_share_gold": (
-        "near collisions, right answers",
-        "prompts nearer to another's trajectory than their own median step",
+    "nearest_other_gold": (
+        "nearest other text, right answers",
+        "distance to another prompt's trajectory, in own median steps",
     ),
-    "near_collision_share_greedy": ("near collisions, greedy", "the same of what is written"),
+    "nearest_other_greedy": ("nearest other text, greedy", "the same of what is written"),
+    "nearest_other_sampled": ("nearest other text, sampled", "the same at temperature 1"),
+    "near_collision_share_greedy": (
+        "near collisions, greedy",
+        "texts nearer to another than all but 5 % of right answers",
+    ),
     "near_collision_share_sampled": ("near collisions, sampled", "the same at temperature 1"),
     "cell_margin": ("margin, state", "of right answers' tokens to another's cell"),
 }

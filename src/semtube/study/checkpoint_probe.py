@@ -43,8 +43,9 @@ class LayerSums:
     """What is kept of a layer while batches go by.
 
     Args:
-        states: (P, D) at the sampled positions, in their order.
+        states: at the sampled positions, by their place.
         paths: of the rows that are drawn, (tokens, D) each.
+        steps: mean length of a step of each row that has one.
     """
 
     spectrum: SpectrumOfStates = field(default_factory=SpectrumOfStates)
@@ -52,6 +53,12 @@ class LayerSums:
     concepts: ConceptDirectionsOfPhrases = field(default_factory=ConceptDirectionsOfPhrases)
     states: dict[int, Tensor] = field(default_factory=dict)
     paths: dict[int, Tensor] = field(default_factory=dict)
+    steps: list[float] = field(default_factory=list)
+
+    @property
+    def mean_step(self) -> float | None:
+        """Over rows; None where no row moves."""
+        return sum(self.steps) / len(self.steps) if any(self.steps) else None
 
     def sampled(self) -> Tensor:
         """(P, D) the states at the sampled positions."""
@@ -145,7 +152,14 @@ class CheckpointProbe:
         self._phrases: dict[int, list[Occurrence]] = defaultdict(list)
         for occurrence in phrases:
             self._phrases[occurrence.row].append(occurrence)
+        roles = CONTENT_ROLES[options.content]
+        drawable = [n for n, row in enumerate(rows) if row.num_tokens_of(roles) >= 3]
+        self._drawn = frozenset(drawable[: options.drawn_examples])
         self.num_without_views = 0
+
+    def has_tokens_of(self, other: CheckpointProbe) -> bool:
+        """Whether the rows of both are the same tokens."""
+        return [row.input_ids for row in self.rows] == [row.input_ids for row in other.rows]
 
     @property
     def device(self) -> torch.device:
@@ -176,6 +190,8 @@ class CheckpointProbe:
         ):  # fmt: skip
             for measure, value in found.measures.items():
                 yield from self._table_rows(found.layer, measure, value, sources)
+            steps = found.measures["step_length"]
+            self.sums[found.layer].steps += steps.value[steps.defined].tolist()
             self._keep(found.layer, found.hidden_BTD, found.paths, chosen)
 
     def _table_rows(
@@ -205,7 +221,7 @@ class CheckpointProbe:
                     [occurrence.phrase for occurrence in occurrences],
                     hidden_BTD[b, last] - hidden_BTD[b, before],
                 )
-            if row < self.options.drawn_examples:
+            if row in self._drawn:
                 sums.paths[row] = paths.states_NLD[b, : int(paths.size_N[b])].cpu().clone()
 
     def read_views(self) -> None:

@@ -19,6 +19,7 @@ from semtube.geometry.measured import Measured
 from semtube.geometry.spectra import SpectrumOfStates
 from semtube.models.decoder import unwrap
 from semtube.models.layer_states import layer_names
+from semtube.objectives.trajectories import CONTENT_ROLES
 from semtube.study.checkpoint_probe import check_probed, measure_batch
 
 
@@ -36,11 +37,12 @@ class GeometryCallback(TrainerCallback):
         batches: what the model takes, such as {"input_ids": ..., "attention_mask": ...}; with
             `token_roles`, if the text is to be told from its template.
         every: steps between measurements; a log line is written at each.
-        layers: numbers from 1 or, from the end, from -1, and "before_norm".
+        layers: numbers from 1 or, from the end, from -1, "before_norm" and "last".
         content: tokens of a trajectory, see `semtube.objectives.trajectories`.
 
     Raises:
-        ValueError: no batch, or every below 1.
+        ValueError: no batch, one without input_ids (B, T) or with another tensor that is not (B, T)
+            like it, every below 1, or no such content.
         UserError: when training begins: a layer that does not exist, weights that are not float32;
             while training: states that are not finite.
     """
@@ -57,6 +59,10 @@ class GeometryCallback(TrainerCallback):
             raise ValueError(
                 f"wanted a batch and every at least 1, got {len(batches)} batches, every={every}"
             )
+        if content not in CONTENT_ROLES:
+            raise ValueError(f"content is {content!r}: wanted one of {', '.join(CONTENT_ROLES)}")
+        for number, batch in enumerate(batches):
+            _check_batch(number, batch)
         self.batches = batches
         self.every = every
         self.layers = [str(layer) for layer in layers]
@@ -134,3 +140,19 @@ class GeometryCallback(TrainerCallback):
             values[f"{layer_name}/first_share"] = spectrum.first_share
             values[f"{layer_name}/anisotropy"] = spectrum.anisotropy
         return {f"geometry/{name}": v for name, v in values.items() if v is not None}
+
+
+def _check_batch(number: int, batch: Any) -> None:
+    ids = batch.get("input_ids") if isinstance(batch, Mapping) else None
+    if not isinstance(ids, Tensor) or ids.dim() != 2:
+        raise ValueError(
+            f"batch {number} of the geometry callback has no input_ids (B, T): give what a "
+            "tokenizer gives with padding and return_tensors='pt'"
+        )
+    for name, value in batch.items():
+        if not isinstance(value, Tensor) or value.shape != ids.shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"batch {number} of the geometry callback: {name} is {got}, wanted a tensor "
+                f"{tuple(ids.shape)} like input_ids"
+            )

@@ -28,7 +28,8 @@ FAMILY: tuple[tuple[str, str], ...] = (
     ("tube_deviation_relative", "8"), ("noise_to_signal", "8"), ("effective_rank", ""),
     ("first_share", ""), ("anisotropy", ""), ("views_residual_share", ""), ("concept_within", ""),
     ("capacity", ""), ("feature_stability", ""), ("stop_log_probability", ""),
-    ("near_collision_share", ""), ("cell_margin", ""), ("cone_exponent", ""),
+    ("near_collision_share_sampled", ""), ("cell_margin", ""),
+    ("cone_exponent_sampled_since_prompt", ""),
 )  # fmt: skip
 Measures = Mapping[str, float]
 
@@ -105,7 +106,7 @@ def _options(run: RunFolder, output: Path, limit: int) -> ProbeOptions:
     config = run.read_config()
     # A run of a task reads that task's test split; one of one's own rows, its test file.
     data = config["test"] if config["data"] is not None else None
-    return ProbeOptions(data=data, layers=[-1], limit=limit, output=str(output))
+    return ProbeOptions(data=data, layers="last", limit=limit, output=str(output))
 
 
 def measures_of(table: Path) -> dict[str, float]:
@@ -114,7 +115,7 @@ def measures_of(table: Path) -> dict[str, float]:
     with table.open(encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
             key = (line["measure"], line["length"])
-            if key in FAMILY and not line["checkpoint"].startswith("null: "):
+            if key in FAMILY and not line["null"]:
                 sums[_name(*key)].append(float(line["value"]))
     return {name: float(np.mean(values)) for name, values in sums.items()}
 

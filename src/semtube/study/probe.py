@@ -5,63 +5,45 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
 
-from semtube.config import ProbeOptions, RunConfig
+from semtube.config import ProbeOptions
 from semtube.data.examples import Example
 from semtube.data.fractions import fingerprint
-from semtube.data.rendering import Renderer
-from semtube.data.tokens import tokenize_rows
+from semtube.data.rendering import Rendered, Renderer
+from semtube.data.tokens import TokenRows, tokenize_rows
 from semtube.errors import UserError
 from semtube.evaluation.held_out import measure_held_out
-from semtube.geometry.measures import MEASURES, null_values
-from semtube.geometry.nulls import NULLS
+from semtube.models.decoder import causal_lm_of
 from semtube.models.layer_states import layer_names
-from semtube.models.loading import LoadedModel, load_model
-from semtube.objectives.trajectories import CONTENT_ROLES
+from semtube.models.loading import LoadedModel
+from semtube.objectives.trajectories import CONTENT_ROLES, PROMPT
 from semtube.run_folder import RunFolder, write_json
 from semtube.study.checkpoint_probe import CheckpointProbe, check_probed
 from semtube.study.environment import describe_environment
-from semtube.study.evaluate import find_model, max_tokens_of, with_task
+from semtube.study.evaluate import max_tokens_of, with_task
 from semtube.study.phrases import repeated_phrases
+from semtube.study.probe_checkpoints import Checkpoint, list_checkpoints
 from semtube.study.probe_cone import ConeProbe
+from semtube.study.probe_nulls import ProbeNulls
 from semtube.study.probe_pictures import ProbePictures
-from semtube.study.probe_sets import cheap_sets, dear_sets, drifts, null_sets
-from semtube.study.probe_table import NULL, Row, TableWriter, writing_table
-from semtube.study.run import RunListener, prepare
+from semtube.study.probe_sets import cheap_sets, dear_sets, drifts
+from semtube.study.probe_table import Row, TableWriter, writing_table
 from semtube.study.splits import read_rows
 from semtube.tasks.catalogue import build_scorer
 from semtube.tasks.task import Task
-
-#: Paths of each null that are simulated. Ours.
-NULL_PATHS = 16
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One model to probe.
-
-    Args:
-        name: in the table.
-        load: gives the model; only one is in memory at a time.
-        config: of its run, if it is one.
-    """
-
-    name: str
-    load: Callable[[], LoadedModel]
-    config: RunConfig | None
 
 
 def probe_models(
     models: Sequence[str],
     options: ProbeOptions,
     *,
+    draw: Callable[[Path], object] = lambda folder: None,
     say: Callable[[str], None] = lambda sentence: None,
     on_progress: Callable[[str, int, int], None] = lambda checkpoint, num_done, num_rows: None,
 ) -> Path:
@@ -71,7 +53,9 @@ def probe_models(
     probe.json (settings, what was left out and why, environment); it appears whole or not at all.
 
     Args:
-        models: folders of runs, or models by name; the first is what others are compared with.
+        models: folders of runs, or models by name; others are compared with the first, or a run
+            with its own start, if starts are probed.
+        draw: called with the folder before it gets its name, to put pictures into it.
         on_progress: told checkpoint, rows done and rows.
 
     Raises:
@@ -80,7 +64,7 @@ def probe_models(
     options.check()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    checkpoints = _checkpoints(models, options)
+    checkpoints = list_checkpoints(models, options)
     options = with_task(options, checkpoints[0].config)
     folder = _free_folder(models, options)
     examples = _examples(options)
@@ -97,12 +81,13 @@ def probe_models(
         write_json(
             part / "probe.json",
             {
-                "format": 1,
+                "format": 2,
                 "settings": settings,
                 "checkpoints": probing.told,
                 "environment": describe_environment(),
             },
         )
+        draw(part)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -110,7 +95,7 @@ def probe_models(
 
 
 class _Probing:
-    """What is kept from checkpoint to checkpoint: the first one, to compare with."""
+    """What is kept from checkpoint to checkpoint: the one that others are compared with."""
 
     def __init__(
         self,
@@ -127,64 +112,33 @@ class _Probing:
         self.on_progress = on_progress
         self.pictures = ProbePictures()
         self.told: list[dict[str, Any]] = []
-        self._first: CheckpointProbe | None = None
-        self._nulls: set[tuple[int, int]] = set()
+        self._nulls = ProbeNulls(options)
+        self._reference: CheckpointProbe | None = None
 
     def probe(self, checkpoint: Checkpoint) -> None:
         """Measure one checkpoint and write what it gives."""
         loaded = checkpoint.load()
         check_probed(loaded.model)
         loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        asked = self.options.layers
-        layers = layer_names(loaded.model, None if asked is None else [str(name) for name in asked])
-        config = checkpoint.config
-        renderer = Renderer(
-            loaded.tokenizer,
-            loaded.stop_ids,
-            labels=config.labels if config else "answer",
-            train_stop=config.train_stop if config else True,
-            chat_form=self.options.chat_form or "template",
-        )
-        tokens = tokenize_rows(
-            self.examples,
-            renderer,
-            max_tokens_of(self.options, config, loaded.model),
-            content_roles=CONTENT_ROLES[self.options.content],
-            max_rows=self.options.limit,
-        )
-        for note in tokens.notes():
-            self.say(f"{checkpoint.name}: {note}")
-        pad_id = loaded.tokenizer.pad_token_id
-        name = checkpoint.name
+        layers = layer_names(loaded.model, self.options.asked_layers())
+        renderer, tokens = self._tokens(checkpoint, loaded)
+        name, pad_id = checkpoint.name, loaded.tokenizer.pad_token_id
         probe = CheckpointProbe(
             name, loaded.model, tokens.rows, layers, repeated_phrases(tokens.rows), pad_id,
             self.options,
         )  # fmt: skip
         self.table.add(probe.documents(lambda done: self.on_progress(name, done, len(tokens.rows))))
-        held_out = measure_held_out(
-            loaded.model, tokens.rows, pad_id=pad_id, stop_ids=renderer.stop_ids,
-            batch_tokens=self.options.batch_tokens,
-        )  # fmt: skip
-        loss = held_out.metrics["loss"]["mean"]
-        if loss is not None:
-            self.table.add([Row(name, "", "", "loss", loss)])
-        for row, value in zip(tokens.rows, held_out.stop_log_probabilities, strict=True):
-            if value is not None and math.isnan(value):
-                raise UserError(
-                    f"{name}, example {row.source}: the model's predictions are not a number; "
-                    "probe a checkpoint whose weights are finite"
-                )
-        self.table.add(
-            Row(name, "", row.source, "stop_log_probability", value)
-            for row, value in zip(tokens.rows, held_out.stop_log_probabilities, strict=True)
-            if value is not None
-        )
+        self.table.add(self._predictions(probe, renderer.stop_ids))
         probe.read_views()
         reasons: dict[str, str] = {}
         self._write_sets(probe, reasons)
         cones = self._write_cone(probe, renderer.stop_ids, reasons)
-        self._write_nulls(probe)
+        self.table.add(self._nulls.rows(probe))
         self.pictures.add(probe, loaded.tokenizer)
+        reference = self._reference
+        same_tokens = reference is None or reference.has_tokens_of(probe)
+        if checkpoint.compared_with is None:
+            self._reference, same_tokens = probe, True
         left_out = [
             {"layer": layer, "measure": measure, "length": length, "num_examples": number}
             for (layer, measure, length), number in probe.left_out.items()
@@ -192,6 +146,8 @@ class _Probing:
         self.told.append(
             {
                 "name": name,
+                "compared_with": checkpoint.compared_with,
+                "same_tokens": same_tokens,
                 "layers": layers,
                 "num_examples": len(tokens.rows),
                 "num_too_long": len(tokens.too_long),
@@ -204,16 +160,73 @@ class _Probing:
         )
         # Weights are not needed any more; the states to compare with are.
         probe.model = None
-        self._first = self._first or probe
+
+    def _tokens(self, checkpoint: Checkpoint, loaded: LoadedModel) -> tuple[Renderer, TokenRows]:
+        config, options = checkpoint.config, self.options
+        renderer = Renderer(
+            loaded.tokenizer,
+            loaded.stop_ids,
+            labels=config.labels if config else "answer",
+            train_stop=config.train_stop if config else True,
+            chat_form=options.chat_form or "template",
+        )
+        tokens = tokenize_rows(
+            self.examples,
+            renderer,
+            max_tokens_of(options, config, loaded.model),
+            content_roles=CONTENT_ROLES[options.content],
+            max_rows=options.limit,
+        )
+        for note in tokens.notes():
+            self.say(f"{checkpoint.name}: {note}")
+        if options.content == "answer" and (number := _num_without_prompt(tokens.rows)):
+            self.say(
+                f"{checkpoint.name}: {number} of {len(tokens.rows)} rows have no prompt: all of "
+                "their text counts as the answer"
+            )
+        return renderer, tokens
+
+    def _predictions(self, probe: CheckpointProbe, stop_ids: frozenset[int]) -> list[Row]:
+        """Loss and stopping, beside those of a model that finds all tokens alike.
+
+        Raises:
+            UserError: predictions that are not a number.
+        """
+        held_out = measure_held_out(
+            probe.model, probe.rows, pad_id=probe.pad_id, stop_ids=stop_ids,
+            batch_tokens=self.options.batch_tokens,
+        )  # fmt: skip
+        name, loss = probe.name, held_out.metrics["loss"]["mean"]
+        stops = held_out.stop_log_probabilities
+        bad = [row.source for row, value in zip(probe.rows, stops, strict=True)
+               if value is not None and math.isnan(value)]  # fmt: skip
+        if bad or (loss is not None and not math.isfinite(loss)):
+            where = f", example {bad[0]}" if bad else ""
+            raise UserError(
+                f"{name}{where}: the model's predictions are not a number; "
+                "probe a checkpoint whose weights are finite"
+            )
+        alike = math.log(causal_lm_of(probe.model).config.get_text_config().vocab_size)
+        rows = [
+            Row(name, "", row.source, "stop_log_probability", value)
+            for row, value in zip(probe.rows, stops, strict=True)
+            if value is not None
+        ]
+        if rows:
+            rows.append(Row(name, "", "", "stop_log_probability", -alike, null="all tokens alike"))
+        if loss is not None:
+            rows.append(Row(name, "", "", "loss", loss))
+            rows.append(Row(name, "", "", "loss", alike, null="all tokens alike"))
+        return rows
 
     def _write_sets(self, probe: CheckpointProbe, reasons: dict[str, str]) -> None:
-        rows, curves = cheap_sets(probe)
+        rows, curves = cheap_sets(probe, reasons)
         self.table.add(rows)
         self.pictures.curves += curves
         if self.options.measures == "all":
             self.table.add(dear_sets(probe, reasons))
-            if self._first is not None:
-                self.table.add(drifts(self._first, probe, reasons))
+            if self._reference is not None:
+                self.table.add(drifts(self._reference, probe, reasons))
 
     def _write_cone(
         self, probe: CheckpointProbe, stop_ids: frozenset[int], reasons: dict[str, str]
@@ -223,74 +236,12 @@ class _Probing:
         cone = ConeProbe(probe, stop_ids)
         rows, curves = cone.measure(reasons)
         self.table.add(rows)
-        self.pictures.curves += curves
+        self.pictures.cones += curves
         return cone.fits
 
-    def _write_nulls(self, probe: CheckpointProbe) -> None:
-        """At the median length and the width of this checkpoint, unless they stand there."""
-        roles = CONTENT_ROLES[self.options.content]
-        num_tokens = round(median(row.num_tokens_of(roles) for row in probe.rows))
-        width = probe.sums[probe.layers[0]].spectrum.width
-        if (num_tokens, width) in self._nulls or num_tokens < 3:
-            return
-        of_size = f" ({num_tokens} tokens, width {width})" if self._nulls else ""
-        self._nulls.add((num_tokens, width))
-        dear = self.options.measures == "all"
-        for null in NULLS:
-            found = null_values(
-                null, num_tokens=num_tokens, width=width, dear=dear, num_paths=NULL_PATHS,
-                seed=self.options.seed,
-            )  # fmt: skip
-            for measure, value in found.items():
-                lengths: tuple[int | None, ...] = MEASURES[measure].lengths or (None,)
-                means = value.mean.reshape(-1).tolist()
-                defined = value.defined.reshape(-1).tolist()
-                self.table.add(
-                    Row(f"{NULL}{null}{of_size}", "", "", measure, mean, length)
-                    for length, mean, is_defined in zip(lengths, means, defined, strict=True)
-                    if is_defined
-                )
-        self.table.add(
-            replace(row, checkpoint=row.checkpoint + of_size) for row in null_sets(probe)
-        )
 
-
-def _checkpoints(models: Sequence[str], options: ProbeOptions) -> list[Checkpoint]:
-    """Every model under a name of its own; before a run, if asked for, what it began with."""
-    if len(set(models)) < len(models):
-        twice = next(model for model in models if models.count(model) > 1)
-        raise UserError(f"{twice!r} is given twice: name each checkpoint once")
-    names = _short_names(models)
-    found = []
-    for model, name in zip(models, names, strict=True):
-        where, config = find_model(model)
-        if options.start:
-            if config is None:
-                raise UserError(
-                    f"{model!r} is no run, so what it began with is unknown: no --start"
-                )
-            found.append(Checkpoint(f"{name} at start", _starting(config), config))
-        found.append(Checkpoint(name, _loading(where, options), config))
-    return found
-
-
-def _loading(where: str, options: ProbeOptions) -> Callable[[], LoadedModel]:
-    return lambda: load_model(where, trust_remote_code=options.trust_remote_code)
-
-
-def _starting(config: RunConfig) -> Callable[[], LoadedModel]:
-    return lambda: prepare(config, RunListener()).loaded
-
-
-def _short_names(models: Sequence[str]) -> list[str]:
-    """The last part of each path, or as many as tell them apart."""
-    # As they were given: a link's own name says more than that of the folder behind it.
-    parts = [Path(model).absolute().parts if Path(model).exists() else (model,) for model in models]
-    for number in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-number:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    raise UserError(f"{models[0]!r} and another are the same folder: name each checkpoint once")
+def _num_without_prompt(rows: Sequence[Rendered]) -> int:
+    return sum(PROMPT not in row.roles for row in rows)
 
 
 def _free_folder(models: Sequence[str], options: ProbeOptions) -> Path:
@@ -300,6 +251,9 @@ def _free_folder(models: Sequence[str], options: ProbeOptions) -> Path:
     folder = Path(options.output or Path(models[0]) / "probe")
     if folder.exists():
         raise UserError(f"output {str(folder)!r} exists: choose another with --output")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise UserError(f"output {str(folder)!r} would stand in {str(above)!r}, which is a file")
     return folder
 
 

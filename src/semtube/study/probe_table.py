@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-COLUMNS = ("checkpoint", "layer", "example", "measure", "length", "value")
-#: How the checkpoint of a simulated trajectory is called, before the null's name.
-NULL = "null: "
+COLUMNS = ("checkpoint", "layer", "example", "measure", "length", "null", "value")
 
 
 @dataclass(frozen=True)
@@ -19,12 +17,13 @@ class Row:
     """One number.
 
     Args:
-        checkpoint: which model, or `NULL` and the name of a null.
-        layer: see `models.layer_states`; empty for what is of no layer.
-        example: file and line of the row; empty for a number of the whole set.
+        checkpoint: which model.
+        layer: see `models.layer_states`; empty for what is of no layer, or for a null of any layer.
+        example: file and line of the row; empty for a number of the whole set, and for a null.
         measure: of `geometry.measures.MEASURES`, or loss and stop_log_probability.
         value: finite.
         length: in tokens, for a measure that has one.
+        null: empty for what was measured; else the null whose value this is, for that checkpoint.
     """
 
     checkpoint: str
@@ -33,6 +32,7 @@ class Row:
     measure: str
     value: float
     length: int | None = None
+    null: str = ""
 
 
 class TableWriter:
@@ -45,9 +45,8 @@ class TableWriter:
         """Write rows."""
         for row in rows:
             length = "" if row.length is None else row.length
-            self._lines.writerow(  # type: ignore[attr-defined]
-                [row.checkpoint, row.layer, row.example, row.measure, length, f"{row.value:.9g}"]
-            )
+            where = [row.checkpoint, row.layer, row.example, row.measure, length, row.null]
+            self._lines.writerow([*where, f"{row.value:.9g}"])  # type: ignore[attr-defined]
 
 
 @contextmanager
