@@ -16,6 +16,8 @@ from semtube.geometry.draws import generator_of
 
 #: Draws, points and repeats of the third-party code. The projection is ours.
 DRAWS, PER_MANIFOLD, REPEATS, PROJECT_TO = 100, 50, 10, 512
+#: Steps of the least-squares solver for each point. Ours.
+MOST_STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,11 @@ def _anchors(points: list[Tensor], t_N: Tensor, label_P: Tensor) -> tuple[Tensor
     from scipy.optimize import nnls
 
     signed = torch.cat([y * cloud for y, cloud in zip(label_P, points, strict=True)])
-    weight, _ = nnls(signed.T.numpy(), t_N.numpy())
+    try:
+        # Active sets of near-collinear points change often: scipy's own 3 steps a point are few.
+        weight, _ = nnls(signed.T.numpy(), t_N.numpy(), maxiter=MOST_STEPS * len(signed))
+    except RuntimeError as error:
+        raise ArithmeticError(f"least squares did not arrive: {error}") from None
     weight = torch.from_numpy(weight)
     # At the projection no point has a part along what is left of t.
     slack = (signed @ (t_N - signed.T @ weight)).max()

@@ -34,7 +34,7 @@ class Measure:
         name: its name in tables.
         over: what has one value: a document's trajectory, a set of states, a pair of neighbouring
             layers, or a pair of checkpoints.
-        unit: "" for a pure number, "rad", "state" for the unit of the states, "1/state".
+        unit: "" for a pure number, "rad", "nats", "state" for the unit of the states, "1/state".
         low, high: range; `math.inf` for none.
         null: what it is held against. "simulated": the nulls of `nulls.NULLS`, at the same length
             and width, and for a measure with a unit with steps of the same length.
@@ -138,6 +138,8 @@ _SHUFFLED = "the same states in classes dealt out anew"
 
 #: Measures that no family computes: what does is named in their own files.
 OTHERS: tuple[Measure, ...] = (
+    Measure("loss", "set", "nats", 0, math.inf, "all tokens alike"),
+    Measure("stop_log_probability", "document", "nats", -math.inf, 0, "all tokens alike"),
     Measure("effective_rank", "set", "", 0, math.inf, _GAUSSIAN),
     Measure("first_share", "set", "", 0, 1, _GAUSSIAN),
     Measure("anisotropy", "set", "", -1, 1, _GAUSSIAN),

@@ -101,9 +101,9 @@ class ProbeData:
         if key not in self.rows:
             return None
         found = _cell(list(self.rows[key].values()))
-        about = MEASURES.get(measure)
-        if about is None or found.interval is None:
+        if found.interval is None:
             return found
+        about = MEASURES[measure]
         low, high = max(found.interval.low, about.low), min(found.interval.high, about.high)
         return Cell(found.mean, Interval(low, high, CONFIDENCE), found.num_rows)
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from semtube.config import ProbeOptions
+from semtube.geometry.measures import MEASURES
 from semtube.report.offline_page import page, write_parts
 from semtube.report.probe_data import ProbeData, read_probe
 from semtube.report.probe_figures import curve_figure, layer_figure, length_figure
@@ -20,6 +21,7 @@ from semtube.report.probe_tables import (
     sentences,
     set_table,
 )
+from semtube.report.probe_words import WORDS
 from semtube.run_folder import write_text
 
 
@@ -53,6 +55,7 @@ def write_probe_page(folder: Path) -> Path:
         paths=paths,
         others=others,
         tables=tables,
+        words=[WORDS[name] for name in MEASURES if name in WORDS],
         command=_command(data),
         settings=_settings(data),
         contents=[

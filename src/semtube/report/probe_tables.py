@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from semtube.geometry.nulls import NULLS
 from semtube.report.probe_data import Cell, ProbeData, nearest_null
-from semtube.report.probe_words import SHOWN_NULLS, SINCE, WORDS, title
+from semtube.report.probe_words import SHOWN_NULLS, SINCE, title
 from semtube.report.table import Column, Table
 
 _RANGE = "95 % interval"
-#: Nulls that are simulated trajectories.
-_PATH_NULLS = frozenset(NULLS)
 
 
 def sentences(data: ProbeData) -> list[str]:
@@ -62,6 +59,7 @@ def row_table(data: ProbeData, layer: str) -> Table:
                 continue
             apart = data.difference(name, layer, measure)
             nulls = data.nulls_of(name, layer, measure)
+            near = nearest_null(nulls, cell.mean)
             rows.append(
                 {
                     "measure": title(measure),
@@ -72,9 +70,7 @@ def row_table(data: ProbeData, layer: str) -> Table:
                     "difference": apart.mean if apart else None,
                     "difference_interval": _range(apart),
                     **{null: nulls.get(null) for null in SHOWN_NULLS},
-                    "other": _told({n: v for n, v in nulls.items() if n not in _PATH_NULLS}),
-                    "nearest": nearest_null(nulls, cell.mean),
-                    "note": WORDS.get(measure, ("", ""))[1],
+                    "nearest": None if near is None else f"{near}: {nulls[near]:.3g}",
                 }
             )
     return Table(
@@ -83,7 +79,7 @@ def row_table(data: ProbeData, layer: str) -> Table:
         caption="Means over rows with 95 % intervals (t); differences, from "
         f"{_references(data)}, are paired by row. Trajectories that mean nothing have the median "
         "length and the width of these, and for a measure with a unit steps as long; nearest is "
-        "the null, of all that were simulated, with the nearest value.",
+        "the null, of all that there are, with the nearest value.",
         columns=[
             Column("measure", "measure"),
             Column("checkpoint", "checkpoint"),
@@ -93,9 +89,7 @@ def row_table(data: ProbeData, layer: str) -> Table:
             Column("difference", "difference", "number"),
             Column("difference_interval", _RANGE, "range"),
             *(Column(null, null, "number") for null in SHOWN_NULLS),
-            Column("other", "other null"),
             Column("nearest", "nearest null"),
-            Column("note", "what it is"),
         ],
         rows=rows,
     )
@@ -112,10 +106,7 @@ def set_table(data: ProbeData) -> Table:
             if not layers:
                 continue
             about = {"measure": title(measure), "checkpoint": name}
-            note = WORDS.get(measure, ("", ""))[1]
-            rows.append(
-                {**about, **{layer: cell.mean for layer, cell in layers.items()}, "note": note}
-            )
+            rows.append({**about, **{layer: cell.mean for layer, cell in layers.items()}})
             of = {layer: data.nulls_of(name, layer, measure) for layer in layers}
             rows += [
                 {**about, "null": null, **{layer: of[layer].get(null) for layer in layers}}
@@ -132,7 +123,6 @@ def set_table(data: ProbeData) -> Table:
             Column("checkpoint", "checkpoint"),
             Column("null", "null"),
             *(Column(layer, layer, "number") for layer in data.layers),
-            Column("note", "what it is"),
         ],
         rows=rows,
     )
@@ -249,10 +239,6 @@ def _references(data: ProbeData) -> str:
 
 def _one(nulls: dict[str, float]) -> float | None:
     return next(iter(nulls.values()), None)
-
-
-def _told(nulls: dict[str, float]) -> str | None:
-    return "; ".join(f"{value:.4g} ({null})" for null, value in nulls.items()) or None
 
 
 def _range(cell: Cell | None) -> str | None:

@@ -72,7 +72,9 @@ def _rows(
     means, defined = found.mean.reshape(-1).tolist(), found.defined.reshape(-1).tolist()
     for length, mean, is_defined in zip(about.lengths or (None,), means, defined, strict=True):
         if is_defined:
-            yield Row(name, layer, "", measure, mean * scale**about.power, length, null)
+            # A straight line's loss is 0 but for rounding, which may go below.
+            value = min(max(mean * scale**about.power, about.low), about.high)
+            yield Row(name, layer, "", measure, value, length, null)
 
 
 @lru_cache

@@ -105,7 +105,10 @@ def dear_sets(probe: CheckpointProbe, reasons: dict[str, str]) -> Iterator[Row]:
         if len(classes) < 2:
             reasons["capacity"] = "fewer than two tokens come next twice"
         else:
-            yield from _capacities(probe, layer, states_PD, classes)
+            try:
+                yield from _capacities(probe, layer, states_PD, classes)
+            except ArithmeticError as error:
+                reasons["capacity"] = f"layer {layer}: {error}"
         if len(states_PD) < 3:
             reasons["feature_stability"] = "fewer than three states"
         else:

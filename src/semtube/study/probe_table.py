@@ -20,7 +20,7 @@ class Row:
         checkpoint: which model.
         layer: see `models.layer_states`; empty for what is of no layer, or for a null of any layer.
         example: file and line of the row; empty for a number of the whole set, and for a null.
-        measure: of `geometry.measures.MEASURES`, or loss and stop_log_probability.
+        measure: of `geometry.measures.MEASURES`.
         value: finite.
         length: in tokens, for a measure that has one.
         null: empty for what was measured; else the null whose value this is, for that checkpoint.
