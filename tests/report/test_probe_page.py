@@ -47,7 +47,6 @@ def test_means_intervals_and_pairs_are_those_of_the_rows(folder) -> None:
     assert second["difference"] == pytest.approx(-0.2)
     assert second["rows"] == 8
     assert first["nearest"] == second["nearest"] == "memoryless points: 1.5"
-    assert second["independent increments"] == 1.0
 
 
 def test_an_interval_does_not_leave_the_range_of_its_measure(folder) -> None:

@@ -69,7 +69,6 @@ def row_table(data: ProbeData, layer: str) -> Table:
                     "rows": cell.num_rows,
                     "difference": apart.mean if apart else None,
                     "difference_interval": _range(apart),
-                    **{null: nulls.get(null) for null in SHOWN_NULLS},
                     "nearest": None if near is None else f"{near}: {nulls[near]:.3g}",
                 }
             )
@@ -77,9 +76,9 @@ def row_table(data: ProbeData, layer: str) -> Table:
         name=f"rows_layer_{layer}",
         title=f"Trajectories in layer {layer}",
         caption="Means over rows with 95 % intervals (t); differences, from "
-        f"{_references(data)}, are paired by row. Trajectories that mean nothing have the median "
-        "length and the width of these, and for a measure with a unit steps as long; nearest is "
-        "the null, of all that there are, with the nearest value.",
+        f"{_references(data)}, are paired by row. Nearest null: of all that there are, the one "
+        "with the nearest value. Simulated trajectories have the median length and the width of "
+        "these, and for a measure with a unit steps as long; table.csv has them all.",
         columns=[
             Column("measure", "measure"),
             Column("checkpoint", "checkpoint"),
@@ -88,8 +87,7 @@ def row_table(data: ProbeData, layer: str) -> Table:
             Column("rows", "rows", "count"),
             Column("difference", "difference", "number"),
             Column("difference_interval", _RANGE, "range"),
-            *(Column(null, null, "number") for null in SHOWN_NULLS),
-            Column("nearest", "nearest null"),
+            Column("nearest", "nearest null, its value"),
         ],
         rows=rows,
     )
