@@ -142,3 +142,12 @@ def test_bad_input_is_refused():
         manifold_capacity([cloud, cloud + 1], dichotomies="all", draws=2, repeats=1)
     with pytest.raises(ValueError, match="radius_of"):
         manifold_capacity([cloud, cloud + 1], radius_of="both", draws=2, repeats=1)
+
+
+def test_a_solver_that_does_not_arrive_is_told(monkeypatch):
+    def tired(*args, **options):
+        raise RuntimeError("Maximum number of iterations reached.")
+
+    monkeypatch.setattr("scipy.optimize.nnls", tired)
+    with pytest.raises(ArithmeticError, match="least squares did not arrive: Maximum"):
+        manifold_capacity(list(torch.randn(4, 5, 3).unbind()))

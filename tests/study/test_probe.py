@@ -251,6 +251,20 @@ def test_rows_without_a_prompt_are_told_where_the_answer_is_asked_for(
     assert said == ["one: 1 of 2 rows have no prompt: all of their text counts as the answer"]
 
 
+def test_a_capacity_that_cannot_be_had_is_told(models, options, tmp_path, monkeypatch) -> None:
+    def tired(*args, **options):
+        raise ArithmeticError("least squares did not arrive")
+
+    monkeypatch.setattr("semtube.study.probe_sets.manifold_capacity", tired)
+    asked = replace(options, output=str(tmp_path / "p"), limit=6, layers="last")
+    folder = probe_models(models[:1], asked)
+    told = json.loads((folder / "probe.json").read_text())["checkpoints"][0]["not_measured"]
+    assert told["capacity"] == "layer last: least squares did not arrive"
+    measures = {key[3] for key in table(folder)}
+    assert "capacity" not in measures
+    assert "feature_stability" in measures
+
+
 def test_an_interrupt_while_pictures_are_drawn_leaves_nothing(models, options, tmp_path) -> None:
     def draw(folder: Path) -> None:
         assert (folder / "probe.json").is_file()
