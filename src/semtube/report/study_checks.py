@@ -33,7 +33,7 @@ def fairness(data: StudyData) -> list[Check]:
         ("test rows (by fingerprint)", lambda r: r.result.get("fingerprints", {}).get("test")),
         ("number of optimizer steps", lambda r: r.result.get("num_steps")),
         ("batch size", lambda r: r.config.get("batch_size")),
-        ("whether stop tokens are trained", lambda r: r.config.get("train_stop")),
+        ("training of stop tokens", lambda r: r.config.get("train_stop")),
         ("tokens that are trained on", lambda r: r.config.get("labels")),
     ]
     checks = [_same_in_all_arms(data, name, read) for name, read in same]
