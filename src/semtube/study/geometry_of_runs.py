@@ -74,7 +74,7 @@ def geometry_of_runs(
             continue
         probe = folder / "probes" / run["run"]
         if not probe.is_dir():
-            say(f"probing {number} of {len(runs)}: {run['arm']}, {run['point']}")
+            say(f"probing {number} of {len(runs)}: {run['arm']}, {_told(run['point'])}")
             probe.parent.mkdir(exist_ok=True)
             probe_models([str(place.path)], _options(place, probe, limit))
         point = {axis: value for axis, value in run["point"].items() if axis != "seed"}
@@ -83,7 +83,7 @@ def geometry_of_runs(
                 "run": run["run"],
                 "arm": run["arm"],
                 "seed": run["point"]["seed"],
-                "group": ", ".join(f"{axis} {value:g}" for axis, value in point.items()),
+                "group": _told(point),
                 "score": read_json(reading)[study["primary"]]["mean"],
                 "measures": measures_of(probe / "table.csv"),
             }
@@ -100,6 +100,10 @@ def geometry_of_runs(
         "runs": found,
         "environment": describe_environment(),
     }
+
+
+def _told(point: Mapping[str, float]) -> str:
+    return ", ".join(f"{axis} {value:g}" for axis, value in point.items())
 
 
 def _options(run: RunFolder, output: Path, limit: int) -> ProbeOptions:
