@@ -19,9 +19,9 @@ NL-RX-SYNTH, preset tiny-2m from nothing, an eighth and all of the rows, 1,000 s
 learning rate 1e-3; five arms, three seeds. Measures are of the states behind the last norm, which
 the term is trained on, of the first 200 test rows.
 
-Expected cost: 30 runs of about five minutes, two and a half hours, and half a minute a run to probe
-it. `--quick` takes a smaller model on generated rows, a quarter and all of them, four seeds: half an
-hour, and a quarter of an hour to probe.
+Expected cost: 30 runs of about five minutes, two and a half hours, and half a minute a run to
+probe it. `--quick` takes a smaller model on generated rows, a quarter and all of them, four seeds:
+half an hour, and a quarter of an hour to probe.
 
 Result: `--quick` is docs/log.md 11 (1 and 2 hold but for details, 3 holds); the whole is not run.
 """
