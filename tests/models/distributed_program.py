@@ -377,8 +377,32 @@ def refusals(rank: int, world: int, folder: Path) -> tuple[dict, dict[str, Tenso
     return {"said": said}, {}
 
 
+def mixed(rank: int, world: int, folder: Path) -> tuple[dict, dict[str, Tensor]]:
+    """A bfloat16 model whose learned parts are float32: said; in a group of their own, trained."""
+    said, loop = None, Loop("linear", "fsdp")
+    handle = semtube.attach(model := tiny().to(torch.bfloat16), OBJECTIVES["linear"], seed=SEED)
+    host = wrapped(model, "fsdp", world)
+    optimizer = torch.optim.SGD(host.parameters(), lr=0.1)
+    try:
+        loop.train(host, optimizer, 0, rank, world)
+    except UserError as error:
+        said = str(error)
+
+    handle = semtube.attach(model := tiny().to(torch.bfloat16), OBJECTIVES["linear"], seed=SEED)
+    before = full_weights(model)
+    if world > 1:
+        fully_shard(model.semtube_tube.learned)
+    host = wrapped(model, "fsdp", world)
+    loop.train(host, torch.optim.SGD(host.parameters(), lr=0.1), 0, rank, world)
+    weights = full_weights(model)
+    moved = [name for name, value in weights.items() if not torch.equal(value, before[name])]
+    handle.detach()
+    return {"said": said, "moved": moved}, weights
+
+
 CASES: dict[str, Callable[[int, int, Path], tuple[dict, dict[str, Tensor]]]] = {
-    "refusals": refusals
+    "refusals": refusals,
+    "mixed": mixed,
 }
 for _engine in ("ddp", "fsdp", "grouped"):
     for _name in ("none", *OBJECTIVES):

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from semtube import SemanticTube, UserError, attach
-from semtube.models import attachment as attach_module
+from semtube.models import step_hooks
 from semtube.objectives.random_keys import document_keys, fold
 from semtube.objectives.sampling import draw_spans, draw_triplets
 from semtube.objectives.trajectories import ANSWER, PADDING, PROMPT, SYSTEM, TEMPLATE
@@ -262,7 +262,7 @@ def test_the_oracle_notices_a_planted_fault(monkeypatch, fault):
     if fault == "wrong_step":
         seed = 1
     else:
-        real = attach_module.ForwardPass.weigh_by_loss
+        real = step_hooks.ForwardPass.weigh_by_loss
 
         def weigh(self, grad):
             real(self, grad)
@@ -273,7 +273,7 @@ def test_the_oracle_notices_a_planted_fault(monkeypatch, fault):
             else:
                 self.share_N = self.share_N * self.batch.supervised().sum()
 
-        monkeypatch.setattr(attach_module.ForwardPass, "weigh_by_loss", weigh)
+        monkeypatch.setattr(step_hooks.ForwardPass, "weigh_by_loss", weigh)
     found = attached_gradient(model, TUBE, padded(batch), seed=seed)
     assert distance(expected, found) > 100 * TOLERANCE
 
@@ -496,13 +496,13 @@ def test_a_plain_loop_gives_one_result_however_the_step_is_split(rows, micro_bat
 
 
 def test_the_split_would_show_if_each_micro_batch_were_divided_by_its_own_tokens(monkeypatch):
-    real = attach_module.ForwardPass.weigh_by_loss
+    real = step_hooks.ForwardPass.weigh_by_loss
 
     def weigh(self, grad):
         self.batch.num_items = None
         real(self, grad)
 
-    monkeypatch.setattr(attach_module.ForwardPass, "weigh_by_loss", weigh)
+    monkeypatch.setattr(step_hooks.ForwardPass, "weigh_by_loss", weigh)
     assert moved(loop_weights(8), loop_weights(2)) > 100 * TOLERANCE
 
 
@@ -1078,7 +1078,7 @@ def test_the_first_token_that_a_virtual_token_predicts_counts_as_the_host_counts
     with attach(model, TUBE) as handle:
         output = model(**fields)
         output.loss.backward()
-        share_N = handle._forward.share_N
+        share_N = handle._hooks._forward.share_N
     # Every token of the batch is predicted here, by its predecessor or by a virtual token.
     torch.testing.assert_close(share_N, torch.tensor([9.0, 4, 12]) / 25)
 
@@ -1307,7 +1307,7 @@ def test_a_refused_attach_leaves_no_trace():
         with pytest.raises(UserError):
             attach(model, objective, **options)
     assert hooks_of(model) == before
-    assert not attach_module._SHARED.get(model, attach_module._Shared()).attachments
+    assert not step_hooks.Shared.of(model).live
 
 
 def test_a_copy_of_an_attached_model_runs():

@@ -24,7 +24,7 @@ if not (distributed.is_available() and distributed.is_gloo_available()):
     pytest.skip("needs gloo", allow_module_level=True)
 
 PROGRAM = Path(__file__).with_name("distributed_program.py")
-TIMEOUT = 120
+TIMEOUT = 400
 
 ENGINES = ("ddp", "fsdp", "grouped")
 OBJECTIVES = ("tube", "inner", "linear", "jepa", "masked", "adaptive", "adaptive_jepa")
@@ -48,7 +48,7 @@ RESUMED = [f"{engine}-{name}" for engine in ENGINES for name in BROKEN]
 CHECKPOINTS = [f"{engine}-linear-checkpoint" for engine in ENGINES]
 OFF = [f"{engine}-off" for engine in ENGINES]
 #: Last, what may fail: an error on one process alone would hold up all that follows.
-ALL = [*LOOPS, *RESUMED, "refusals", *TRAINER, *CHECKPOINTS, *OFF, "ddp-linear-behind"]
+ALL = [*LOOPS, *RESUMED, "refusals", "mixed", *TRAINER, *CHECKPOINTS, *OFF, "ddp-linear-behind"]
 
 #: Largest difference of any weight (float32, of size 1) and of a step's loss (about 4).
 WEIGHT_TOLERANCE, LOSS_TOLERANCE = 2e-6, 2e-6
@@ -241,6 +241,20 @@ def test_parts_that_come_after_the_wrapper_are_refused_on_every_process(runs):
         for said in report["said"].values():
             assert said is not None
             assert "attach before the model is wrapped" in said
+
+
+def test_parts_of_another_precision_are_told_and_train_in_a_group_of_their_own(runs):
+    [one], two = runs.found("mixed", processes=1), runs.found("mixed", processes=2)
+    assert one["said"] is None
+    for report in two:
+        assert "are float32 in a group with parameters of bfloat16" in report["said"]
+        assert "call fully_shard(model.semtube_tube.learned) before" in report["said"]
+        assert "semtube_tube.learned.change" in report["moved"]
+    [expected], weights = runs.weights("mixed", processes=1), runs.weights("mixed", processes=2)
+    assert same(*weights)
+    name = "semtube_tube.learned.change"
+    # The states are bfloat16, so equal to its three digits only.
+    assert torch.allclose(weights[0][name], expected[name], rtol=0.05, atol=1e-3)
 
 
 def test_parts_that_come_behind_the_wrappers_back_are_not_trained_apart(runs):

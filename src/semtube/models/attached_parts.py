@@ -22,27 +22,28 @@ class AttachedParts:
 
     def __init__(self, model: nn.Module, parts: Parts, name: str, live: Iterable[Parts]) -> None:
         self._model = weakref.ref(model)
-        self._name = None if parts.is_empty else parts.register(model, name, list(live))
+        #: Of the submodule; None where there is none, or none any more.
+        self.name = None if parts.is_empty else parts.register(model, name, list(live))
 
     @property
     def is_empty(self) -> bool:
         """Whether there are none, or none any more."""
-        return self._name is None
+        return self.name is None
 
     @property
     def parts(self) -> Parts:
         """The parts; found by name, since a wrapper may have replaced them."""
         model = self._model()
-        if self._name is None or model is None:
+        if self.name is None or model is None:
             return _NONE
-        return model.get_submodule(self._name)  # type: ignore[return-value]
+        return model.get_submodule(self.name)  # type: ignore[return-value]
 
     def remove(self) -> None:
         """Leave the model without them."""
         model = self._model()
-        if self._name is not None and model is not None:
-            delattr(model, self._name)
-        self._name = None
+        if self.name is not None and model is not None:
+            delattr(model, self.name)
+        self.name = None
 
 
 _NONE = Parts(None, None)
