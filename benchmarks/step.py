@@ -1,8 +1,9 @@
 """What every objective costs per training step: time and peak memory, against next-token alone.
 
     python benchmarks/step.py --presets tiny-2m tiny-10m --steps 60 --output benchmarks/step.json
+    python benchmarks/step.py --presets tiny-2m --steps 400 --arms "ntp again" "tube, 16 triplets"
 
-Arms take turns in one process, in an order that changes at every round, on the same rows; the
+The second form times few arms in many rounds, which tells ratios near 1 from noise. Arms take turns in one process, in an order that changes at every round, on the same rows; the
 ratio is taken round by round, so a machine whose speed drifts does not matter. A step is forward,
 backward and AdamW. Peak memory counts what torch allocates during one step (on a GPU its own
 counter), so it does not depend on the system's allocator.
@@ -124,11 +125,15 @@ def interval(ratios: list[float], rng: random.Random) -> tuple[float, float]:
     return medians[50], medians[1949]
 
 
-def measure(preset: str, num_rounds: int, batch_size: int, device: str) -> dict[str, Any]:
-    """Ratios of every arm to next-token prediction."""
+def measure(
+    preset: str, names: list[str], num_rounds: int, batch_size: int, device: str
+) -> dict[str, Any]:
+    """Ratios of the named arms to next-token prediction."""
     model, batches = make_batches(preset, batch_size)
     batches = [{name: value.to(device) for name, value in batch.items()} for batch in batches]
-    arms = {name: Arm(model, objective, device) for name, objective in ARMS.items()}
+    arms = {
+        name: Arm(model, objective, device) for name, objective in ARMS.items() if name in names
+    }
     rng = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(num_rounds + 3):
@@ -165,6 +170,7 @@ def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--presets", nargs="+", default=["tiny-2m", "tiny-10m"])
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
     parser.add_argument("--steps", type=int, default=60, help="rounds counted")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--output", type=Path, help="JSON file")
@@ -172,7 +178,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     results: dict[str, Any] = {"environment": describe_environment(), "presets": {}}
     for preset in options.presets:
-        table = measure(preset, options.steps, options.batch_size, device)
+        names = ["ntp", *options.arms]
+        table = measure(preset, names, options.steps, options.batch_size, device)
         results["presets"][preset] = table
         print(f"{preset}: {options.steps} rounds of {options.batch_size} rows")
         print(f"  {'arm':<26}{'time / ntp':>12}  {'95 % interval':<18}{'memory / ntp':>12}")
