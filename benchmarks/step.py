@@ -3,7 +3,9 @@
     python benchmarks/step.py --presets tiny-2m tiny-10m --steps 60 --output benchmarks/step.json
     python benchmarks/step.py --presets tiny-2m --steps 400 --arms "ntp again" "tube, 16 triplets"
 
-The second form times few arms in many rounds, which tells ratios near 1 from noise. Arms take turns in one process, in an order that changes at every round, on the same rows; the
+The second form times few arms in many rounds, which tells ratios near 1 from noise.
+
+Arms take turns in one process, in an order that changes at every round, on the same rows; the
 ratio is taken round by round, so a machine whose speed drifts does not matter. A step is forward,
 backward and AdamW. Peak memory counts what torch allocates during one step (on a GPU its own
 counter), so it does not depend on the system's allocator.
