@@ -6,7 +6,7 @@ Hypothesis, written before the first run: none. With stop tokens trained, both a
 both tuned on validation rows, the tube's exact match lies within two points of next-token
 prediction at every fraction, and its data multiplier holds 1.
 
-NL-RX-SYNTH, preset tiny-2m from nothing, 1,000 steps of 32 rows at every fraction (the paper, too,
+NL-RX-SYNTH, preset tiny-2m from nothing, 1,000 steps of 16 rows at every fraction (the paper, too,
 holds the updates fixed). 500 rows are carved from train for validation, and rows that stand in
 validation or test are left out of train. Each arm is tuned over four settings at fractions 1, 1/8
 and 1/32, seed 1: next-token prediction over two learning rates and two weight decays, the tube over
@@ -36,7 +36,7 @@ study = Study(
         "drop_overlap": "row",
         "model": "tiny-2m",
         "steps": 1000,
-        "batch_size": 32,
+        "batch_size": 16,
         "schedule": "cosine",
     },
     arms={"ntp": {"objective": "ntp"}, "tube": {"objective": "tube"}},
