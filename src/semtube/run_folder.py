@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from semtube.errors import UserError
+
+
+class WriteError(UserError):
+    """The disk is full or refuses a write; what was written before is whole, to go on from.
+
+    Args:
+        sentence: what and why.
+        advice: what to do, where that is known; behind the sentence.
+    """
+
+    def __init__(self, sentence: str, advice: str = "") -> None:
+        super().__init__(sentence + advice)
+        self.sentence = sentence
+
+
+@contextlib.contextmanager
+def writing(what: str | Path) -> Iterator[None]:
+    """Around what writes: the system's refusal becomes one sentence.
+
+    Raises:
+        WriteError: naming `what` and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{what} cannot be written ({error.strerror or error})") from error
 
 
 class RunFolder:
@@ -64,17 +92,29 @@ class RunFolder:
         """Make the folder and store the settings and the identity.
 
         Raises:
-            UserError: the folder holds something already, or cannot be written.
+            UserError: the folder holds something already.
+            WriteError: nothing of it is left then.
         """
         self.check_free()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            with writing(f"output {str(self.path)!r}"):
+                self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.config, config)
             write_json(self.identity, identity)
-        except OSError as error:
-            raise UserError(
-                f"output {str(self.path)!r} cannot be written ({error.strerror})"
-            ) from error
+        except WriteError:
+            with contextlib.suppress(OSError):
+                self.config.unlink(missing_ok=True)
+                self.path.rmdir()
+            raise
+
+    def remove_parts(self) -> None:
+        """Remove what a killed process has left half-written; only for who holds the run."""
+        with writing(f"output {str(self.path)!r}"):
+            for part in [*self.path.rglob(".*.part")]:
+                if part.is_dir():
+                    shutil.rmtree(part)
+                else:
+                    part.unlink(missing_ok=True)
 
     def add_environment(self, environment: dict[str, Any]) -> None:
         """Note what this start of the run runs on."""
@@ -93,27 +133,33 @@ class RunFolder:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all: a temporary file beside it, then an atomic rename."""
+    """Write whole or not at all, see `write_text`."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """One JSON value a line, written whole or not at all."""
+    """One JSON value a line, written whole or not at all, see `write_text`."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write whole or not at all."""
+    """Write whole or not at all: a temporary file beside it, then an atomic rename.
+
+    Raises:
+        WriteError: as on a full disk; the old file, if any, is as it was.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with writing(path):
+            with part.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

@@ -108,7 +108,7 @@ def do_study(
 
     from semtube.cli.study_display import StudyProgress
     from semtube.report.study_page import write_report
-    from semtube.run_folder import read_json
+    from semtube.run_folder import WriteError, read_json
     from semtube.study.runner import Stopped, run_study
 
     console = Console()
@@ -118,12 +118,14 @@ def do_study(
             run_study(
                 study, folder, workers, threads=threads, retry=retry, listener=progress.listener()
             )
+        page = write_report(folder.path)
     except Stopped:
         console.print(f"stopped; go on with:\n  {again}", markup=False, soft_wrap=True)
         return 130
+    except WriteError as error:
+        raise UserError(f"{error}: make room, then go on with {again}") from error
     finally:
         workers.stop()
-    page = write_report(folder.path)
     answer = read_json(page.with_name("summary.json"))["answer"]["sentence"]
     failed = progress.num_failed
     done = f"Done: {progress.num_done} runs now, {failed} failed.\n{answer}\nReport: {page}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from semtube.data.regex_grammar import chat_row, generate_pairs, split_by_regex
 from semtube.errors import UserError
-from semtube.run_folder import write_jsonl
+from semtube.run_folder import write_jsonl, writing
 from semtube.seeding import stream_seed
 
 
@@ -38,12 +39,16 @@ def write_generated(
     except ValueError as error:
         raise UserError(str(error)) from error
     part_folder = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part_folder.mkdir(parents=True)
     sizes = {}
-    for name in ("train", "validation", "test"):
-        part = getattr(splits, name)
-        if part:
-            write_jsonl(part_folder / f"{name}.jsonl", (chat_row(pair) for pair in part))
-            sizes[name] = len(part)
-    part_folder.rename(folder)  # all three files or none
+    try:
+        with writing(folder):
+            part_folder.mkdir(parents=True)
+            for name in ("train", "validation", "test"):
+                part = getattr(splits, name)
+                if part:
+                    write_jsonl(part_folder / f"{name}.jsonl", (chat_row(pair) for pair in part))
+                    sizes[name] = len(part)
+            part_folder.rename(folder)  # all three files or none
+    finally:
+        shutil.rmtree(part_folder, ignore_errors=True)
     return sizes

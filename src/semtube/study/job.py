@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import time
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from semtube.config import RunConfig
-from semtube.errors import UserError
-from semtube.run_folder import RunFolder, write_json
+from semtube.run_folder import RunFolder, WriteError, writing
 from semtube.study.store import Store
 
 
@@ -39,13 +37,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: done, failed, interrupted, or held by another process.
+    """How a job ended: done, failed, interrupted, held by another process, or for want of room.
 
     Args:
+        status: `unwritable` where the disk refused a write: no other job will do better.
         notes: what a person should know, such as files set aside.
     """
 
-    status: Literal["done", "failed", "elsewhere", "interrupted"]
+    status: Literal["done", "failed", "elsewhere", "interrupted", "unwritable"]
     error: str | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -53,38 +52,36 @@ class Outcome:
 def do_job(job: Job) -> Outcome:
     """Do what is missing of a run. Never raises for what went wrong in the run itself."""
     store = Store(Path(job.store))
-    with store.hold(job.run) as is_held:
-        if not is_held:
-            return Outcome("elsewhere")
-        note = store.set_aside_damage(job.run)
-        notes = (note,) if note else ()
-        known = store.failure(job.run)
-        if known is not None and not job.retry:
-            return Outcome("failed", known, notes)
-        from semtube.study.run import Interrupted
-
-        try:
-            _finish(job, store.folder(job.run))
-        except Interrupted:
-            return Outcome("interrupted", notes=notes)
-        except Exception as error:
-            sentence = str(error) if isinstance(error, UserError) else _named(error)
-            _keep_failure(store.folder(job.run), sentence, error)
-            return Outcome("failed", sentence, notes)
-        return Outcome("done", notes=notes)
+    try:
+        with store.hold(job.run) as is_held:
+            return _do_held(job, store) if is_held else Outcome("elsewhere")
+    except WriteError as error:
+        return Outcome("unwritable", error.sentence)
 
 
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+def _do_held(job: Job, store: Store) -> Outcome:
+    note = store.set_aside_damage(job.run)
+    notes = (note,) if note else ()
+    known = store.failure(job.run)
+    if known is not None and not job.retry:
+        return Outcome("failed", known, notes)
+    from semtube.study.failures import keep_failure, sentence_of
+    from semtube.study.run import Interrupted
 
-
-def _keep_failure(folder: RunFolder, sentence: str, error: Exception) -> None:
-    """Also of a failure before or after training, which the run itself does not note."""
-    if folder.is_done or folder.failure.is_file():
-        return
-    with contextlib.suppress(OSError):  # the disk may be full
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(folder.failure, {"error": sentence, "kind": type(error).__name__})
+    folder = store.folder(job.run)
+    folder.remove_parts()
+    try:
+        _finish(job, folder)
+    except Interrupted:
+        return Outcome("interrupted", notes=notes)
+    except WriteError:
+        raise
+    except Exception as error:
+        # Also of a failure before or after training, which the run itself does not note.
+        if not folder.is_done and not folder.failure.is_file():
+            keep_failure(folder, error)
+        return Outcome("failed", sentence_of(error), notes)
+    return Outcome("done", notes=notes)
 
 
 def _finish(job: Job, folder: RunFolder) -> None:
@@ -105,9 +102,12 @@ def _finish(job: Job, folder: RunFolder) -> None:
 
 def note_read(folder: Path) -> None:
     """Count one decoding of a split's rows, also one that is killed before its scores are kept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "reads.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n")
+    line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n"
+    path = folder / "reads.jsonl"
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
 
 
 def plain_config(config: RunConfig) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -12,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from semtube.config import RunConfig
@@ -35,13 +32,13 @@ from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
 from semtube.seeding import stream_seed
 from semtube.study.environment import describe_environment
 from semtube.study.evaluate import evaluate_rows
+from semtube.study.failures import as_user_error, keep_failure
 from semtube.study.geometry_callback import GeometryCallback
 from semtube.study.splits import RunData, read_splits, report_splits
 from semtube.training.host import (
     TrainingOutcome,
     build_objective,
     check_trainable,
-    newest_checkpoint,
     num_training_steps,
     train,
     use_bf16,
@@ -83,8 +80,9 @@ def execute(
     """Do one run and return its result, which `result.json` in its folder then holds.
 
     Raises:
-        UserError: bad settings, data or model (nothing is written then); a diverged loss or a
-            full disk (`failure.json` then says so, and the run can be resumed).
+        UserError: bad settings, data or model (nothing is written then); a diverged loss
+            (`failure.json` then says so).
+        WriteError: as on a full disk; the run can be resumed.
         Interrupted: ended by Ctrl-C or TERM; what was saved is there to resume from.
     """
     listener = listener or RunListener()
@@ -106,6 +104,7 @@ def execute(
             f"{config.output!r} was begun with other data or settings than there are now: begin a "
             "new run"
         )
+    folder.remove_parts()
     folder.failure.unlink(missing_ok=True)
     folder.add_environment(describe_environment())
     try:
@@ -115,26 +114,9 @@ def execute(
     except Interrupted:
         raise
     except Exception as error:
-        failure = _as_user_error(error, folder)
-        with contextlib.suppress(OSError):  # the disk may be full
-            write_json(folder.failure, {"error": str(failure), "kind": type(error).__name__})
+        failure = as_user_error(error, folder)
+        keep_failure(folder, failure)
         raise failure from error
-
-
-def _as_user_error(error: Exception, folder: RunFolder) -> Exception:
-    """A full disk in its several disguises as one sentence; any other error as it is."""
-    is_full = shutil.disk_usage(folder.path).free < 50_000_000
-    if isinstance(error, OSError | SafetensorError) or (
-        is_full and isinstance(error, RuntimeError)
-    ):
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        kept = newest_checkpoint(folder.checkpoints)  # half-written ones are removed
-        state = f"the checkpoint of step {kept.step:,} is kept" if kept else "no checkpoint yet"
-        return UserError(
-            f"output {str(folder.path)!r} cannot be written ({reason}); {state}: make room, then "
-            f"semtube train --resume {shlex.quote(str(folder.path))}"
-        )
-    return error
 
 
 def prepare(config: RunConfig, listener: RunListener) -> Prepared:
@@ -293,8 +275,11 @@ def save_model(loaded: LoadedModel, stop_ids: frozenset[int], folder: RunFolder)
     loaded.model.generation_config.eos_token_id = sorted(stop_ids)
     # Adapters leave the embeddings as they are; PEFT need not compare them with the base's.
     only = {"save_embedding_layers": False} if hasattr(loaded.model, "peft_config") else {}
-    loaded.model.save_pretrained(part, **only)
-    loaded.tokenizer.save_pretrained(part)
-    if folder.model.exists():
-        shutil.rmtree(folder.model)
-    part.rename(folder.model)
+    try:
+        loaded.model.save_pretrained(part, **only)
+        loaded.tokenizer.save_pretrained(part)
+        if folder.model.exists():
+            shutil.rmtree(folder.model)
+        part.rename(folder.model)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

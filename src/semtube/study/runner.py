@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock
+
 from semtube.errors import UserError
-from semtube.run_folder import write_json
+from semtube.run_folder import WriteError, write_json, writing
 from semtube.study.choosing import choose
 from semtube.study.design import Study
 from semtube.study.generated import write_generated
@@ -88,13 +90,9 @@ class StudyFolder:
                 values["changed"].append({name: before.get(name) for name in FIXED_FIRST})
         elif self.path.exists() and any(self.path.iterdir()):
             raise UserError(f"output {str(self.path)!r} holds other files: choose another")
-        try:
+        with writing(f"output {str(self.path)!r}"):
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.study, values)
-        except OSError as error:
-            raise UserError(
-                f"output {str(self.path)!r} cannot be written ({error.strerror})"
-            ) from error
+        write_json(self.study, values)
         self.store.open()
         return self.with_generated(study, write=True)
 
@@ -102,17 +100,26 @@ class StudyFolder:
         """The study with the paths of its generated rows, which are written where they are not."""
         if study.generated is None:
             return study
-        if write and not self.data.is_dir():
-            write_generated(
-                self.data,
-                num_pairs=study.generated,
-                validation_fraction=0.0,
-                test_fraction=TEST_FRACTION,
-                seed=0,
-            )
+        if write:
+            self._write_generated(study.generated)
         paths = {name: str(self.data / f"{name}.jsonl") for name in ("train", "test")}
         rows = {"data": paths["train"], "test": paths["test"]}
         return replace(study, base={**study.base, **rows}, generated=None)
+
+    def _write_generated(self, num_pairs: int) -> None:
+        """Where another runner begins as well, one writes and the other waits."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".data.lock").acquire()
+        with lock:
+            if not self.data.is_dir():
+                write_generated(
+                    self.data,
+                    num_pairs=num_pairs,
+                    validation_fraction=0.0,
+                    test_fraction=TEST_FRACTION,
+                    seed=0,
+                )
 
 
 def run_study(
@@ -132,6 +139,7 @@ def run_study(
 
     Raises:
         UserError: bad data, or a folder that cannot be used.
+        WriteError: as on a full disk; what was saved is there to go on from.
         Stopped: ended by a signal; what was saved is there to go on from.
     """
     listener = listener or StudyListener()
@@ -184,6 +192,8 @@ def _do_phase(
             job, outcome = event
             if outcome.status == "interrupted":
                 raise Stopped
+            if outcome.status == "unwritable":
+                raise WriteError(str(outcome.error))
             if outcome.status == "elsewhere":
                 elsewhere.append(job)
             else:

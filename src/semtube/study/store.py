@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from semtube.errors import UserError
-from semtube.run_folder import RunFolder, read_json, write_json
+from semtube.run_folder import RunFolder, WriteError, read_json, write_json, writing
 
 #: Version of how a study and its runs are stored.
 FORMAT = 1
@@ -38,26 +38,27 @@ class Store:
         Raises:
             UserError: it was written by a newer version, or cannot be written.
         """
-        try:
+        with writing(self.path):
             (self.path / ".locks").mkdir(parents=True, exist_ok=True)
-            stored = self.path / "store.json"
-            if not stored.is_file():
-                write_json(stored, {"format": FORMAT})
-        except OSError as error:
-            raise UserError(f"{str(self.path)!r} cannot be written ({error.strerror})") from error
+        stored = self.path / "store.json"
+        if not stored.is_file():
+            write_json(stored, {"format": FORMAT})
         check_format(stored)
 
     @contextlib.contextmanager
     def hold(self, run: str) -> Iterator[bool]:
-        """Keep every other process off a run; False where another has it."""
+        """Keep every other process off a run; False where another has it.
+
+        The system holds the lock for the process, whatever a clock says.
+
+        Raises:
+            WriteError: the lock's file.
+        """
         lock = FileLock(self.path / ".locks" / f"{run}.lock")
-        try:
+        with writing(lock.lock_file), contextlib.suppress(Timeout):
             lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
         try:
-            yield True
+            yield lock.is_locked
         finally:
             lock.release()
 
@@ -73,7 +74,8 @@ class Store:
                 number = 1
                 while (aside := self.path / f"{run}.damaged-{number}").exists():
                     number += 1
-                folder.path.rename(aside)
+                with writing(aside):
+                    folder.path.rename(aside)
                 return f"{problem}: set aside as {aside.name}, the run is done again"
         return None
 
@@ -84,13 +86,14 @@ class Store:
         return _is_whole(folder.result) and _is_whole(metrics)
 
     def failure(self, run: str) -> str | None:
-        """Why a run failed."""
+        """Why a run failed; None too where the disk was at fault, which is no fault of the run."""
         folder = self.folder(run)
         if folder.is_done or not folder.failure.is_file():
             return None
         try:
-            return str(read_json(folder.failure)["error"])
-        except (UserError, KeyError, TypeError):
+            failure = read_json(folder.failure)
+            return None if failure.get("kind") == WriteError.__name__ else str(failure["error"])
+        except (UserError, KeyError, TypeError, AttributeError):
             return f"{folder.failure}: cannot be read"
 
     def step(self, run: str) -> int:
