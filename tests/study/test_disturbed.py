@@ -2,29 +2,38 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
 import resource
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from small_study import STUDY, InThisProcess, changed
 from transformers import modeling_utils
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
+from semtube.cli.study_display import StudyProgress
+from semtube.config import RunConfig
 from semtube.data import regex_grammar
 from semtube.run_folder import WriteError, read_json
 from semtube.study.design import Tuning
 from semtube.study.failures import FULL_BELOW
+from semtube.study.job import Outcome
+from semtube.study.run import Interrupted, RunListener, execute
 from semtube.study.runner import StudyFolder, StudyListener, run_study
+from semtube.study.store import Store
 
 #: Two runs, which are tuning and final runs at once: every kind of file is written.
 TINY = changed(
@@ -199,3 +208,90 @@ def test_a_disk_that_fills_up_at_any_write_stops_the_study_and_loses_nothing(
         "open", "os.mkdir", "os.rename", "save", "save_file", "_save_pretrained",
     }  # fmt: skip
     assert numbers(tmp_path / "s") == undisturbed
+
+
+class WildClock:
+    """A wall clock that is set back and ahead by years between any two looks at it."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return 1.8e9 + 1e8 * (-1) ** self.looks * (self.looks % 7)
+
+
+def test_a_clock_that_jumps_changes_no_number(
+    undisturbed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = WildClock()
+    monkeypatch.setattr(time, "time", clock)
+    assert {*do_study(tmp_path / "s")} == {("done", None)}
+    assert clock.looks > 0
+    assert numbers(tmp_path / "s") == undisturbed
+
+
+def test_the_newest_checkpoint_is_kept_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each checkpoint is written an hour before the one before it."""
+    config = replace(
+        RunConfig.from_dict({**TINY.base, "data": "", "output": str(tmp_path / "run")}),
+        data=str(rows_of(tmp_path)), steps=8, validation_rows=0, objective="ntp",
+    )  # fmt: skip
+    dated = os.path.getmtime
+
+    def set_back(path: Any) -> float:
+        when = dated(path)
+        return when if when < 1e6 else 2e9 - 3600 * int(str(path).rpartition("-")[2])
+
+    def interrupt(line: dict[str, Any]) -> None:
+        kept = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()]
+        assert kept in ([], [f"checkpoint-{(line['step'] - 1) // 2 * 2}"])
+        if line["step"] == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os.path, "getmtime", set_back)
+    with pytest.raises(Interrupted):
+        execute(config, listener=RunListener(on_step=interrupt))
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["checkpoint-6"]
+
+
+def rows_of(folder: Path) -> Path:
+    path = folder / "rows.jsonl"
+    rows = [{"prompt": f"say {k}", "completion": f"{k}{k}"} for k in range(16)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_time_left_is_told_by_a_clock_that_nobody_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = StudyProgress(Console(file=io.StringIO()))
+    runs = [SimpleNamespace(run=name, read=("test",)) for name in "abc"]
+    for run in runs:
+        run.phase, run.arm, run.point, run.tried = "final", "ntp", {}, {}
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "time", WildClock())
+    listener = progress.listener()
+    listener.on_phase("final", runs, Store(tmp_path))
+    now = 160.0
+    listener.on_end(runs[0], Outcome("done"))
+    assert "1 of 3 runs, 0 failed, about 0:02:00 left" in progress.summary()
+
+
+@pytest.mark.parametrize("when", [0, 4e9], ids=["1970", "2096"])
+def test_a_lock_is_held_whatever_its_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: float
+) -> None:
+    store = Store(tmp_path)
+    store.open()
+    with store.hold("a") as is_held:
+        assert is_held
+        os.utime(tmp_path / ".locks" / "a.lock", (when, when))
+        monkeypatch.setattr(time, "time", WildClock())
+        with store.hold("a") as is_held_again:
+            assert not is_held_again
+    with store.hold("a") as is_held:
+        assert is_held

@@ -66,6 +66,7 @@ class StudyProgress:
         self._phase = ""
         self._ended: set[str] = set()
         self._started = 0.0
+        self._at_start = 0
         self.num_done = 0
         self.num_failed = 0
 
@@ -121,9 +122,10 @@ class StudyProgress:
                 continue
             if step := self._store.step(run.run):
                 table.add_row(Text(run_name(run)), f"{step:,}")
-        return Group(table, Text(self._summary()))
+        return Group(table, Text(self.summary()))
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """Runs ended and failed, and the time that the others should take."""
         ended, total = len(self._ended), len(self._runs)
         sentence = f"{self._phase}: {ended} of {total} runs, {self.num_failed} failed"
         here = ended - self._at_start

@@ -30,6 +30,7 @@ from semtube.models.loading import LoadedModel, load_model
 from semtube.objectives.trajectories import CONTENT_ROLES
 from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
 from semtube.seeding import stream_seed
+from semtube.study.checkpoint_order import CheckpointOrder
 from semtube.study.environment import describe_environment
 from semtube.study.evaluate import evaluate_rows
 from semtube.study.failures import as_user_error, keep_failure
@@ -185,7 +186,10 @@ def _train_and_test(
         resume=resume,
         on_progress=listener.on_step,
         validate=_validator(config, prepared) if "validation" in tokens else None,
-        callbacks=_geometry(config, prepared) if config.geometry_every else (),
+        callbacks=[
+            CheckpointOrder(),
+            *(_geometry(config, prepared) if config.geometry_every else ()),
+        ],
     )
     if outcome.interrupted:
         raise Interrupted(f"stopped after step {outcome.num_steps:,}")
