@@ -25,7 +25,7 @@ TINY = Data2VecSettings(
 
 @pytest.fixture(autouse=True)
 def on_cpu(monkeypatch):
-    monkeypatch.setattr("semtube.rhm.data2vec_training.choose_device", lambda: CPU)
+    monkeypatch.setattr("semtube.rhm.lab_run.choose_device", lambda: CPU)
 
 
 def test_offline_every_string_is_seen_once_an_epoch_in_another_order():
@@ -57,18 +57,23 @@ def test_online_every_step_draws_afresh():
 
 
 @pytest.mark.parametrize("objective", ["data2vec", "stacked", "masked_token", "next_token"])
-def test_an_interrupted_run_gives_the_numbers_of_the_unbroken_one(tmp_path, objective):
+def test_an_interrupted_run_gives_the_numbers_of_the_unbroken_one(tmp_path, objective, monkeypatch):
     settings = replace(TINY, objective=objective, num_synonyms=3)
     torch.manual_seed(1)
     whole = run_data2vec(settings, tmp_path / "whole")
 
-    def interrupt(line):
-        if line["step"] >= 6:
+    train_step = Data2VecTraining.train_step
+
+    def interrupted(training):
+        if training.step == 5:
             raise KeyboardInterrupt
+        train_step(training)
 
     torch.manual_seed(2)
+    monkeypatch.setattr(Data2VecTraining, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_data2vec(settings, tmp_path / "broken", interrupt)
+        run_data2vec(settings, tmp_path / "broken")
+    monkeypatch.setattr(Data2VecTraining, "train_step", train_step)
     assert not (tmp_path / "broken" / "result.json").exists()
     lines = []
     assert run_data2vec(settings, tmp_path / "broken", lines.append) == whole

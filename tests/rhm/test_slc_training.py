@@ -24,7 +24,7 @@ LEARNABLE = SLCSettings(
 
 @pytest.fixture(autouse=True)
 def on_cpu(monkeypatch):
-    monkeypatch.setattr("semtube.rhm.slc_training.choose_device", lambda: CPU)
+    monkeypatch.setattr("semtube.rhm.lab_run.choose_device", lambda: CPU)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_weights_of_the_best_epoch_are_the_ones_measured(monkeypatch):
     )
     states = []
     for _ in range(3):
-        training.train_epoch()
+        training.advance()
         states.append({k: x.clone() for k, x in training.student.state_dict().items()})
     assert all(torch.equal(x, states[1][k]) for k, x in training.best_state.items())
     assert not torch.equal(states[1]["levels.0.predictor.0.weight"],
@@ -104,7 +104,7 @@ def test_without_a_teacher_the_student_is_its_own_and_with_one_it_lags():
     assert own.teacher is own.student
     training = SLCTraining(TINY, CPU)
     before = {k: x.clone() for k, x in training.teacher.named_parameters()}
-    training.train_epoch()
+    training.advance()
     for name, weights in training.student.named_parameters():
         teacher = training.teacher.get_parameter(name)
         assert not teacher.requires_grad
@@ -174,9 +174,13 @@ def test_pools_larger_than_the_limit_are_sampled(monkeypatch):
     assert counts == [40, None]
 
 
-def test_a_diverged_run_stops_with_a_sentence(tmp_path):
+@pytest.mark.parametrize("aggregation", ["sum", "upgrad"])
+def test_a_diverged_run_stops_with_a_sentence(tmp_path, aggregation):
+    if aggregation == "upgrad":
+        pytest.importorskip("torchjd")
+    settings = replace(TINY, learning_rate=1e30, aggregation=aggregation)
     with pytest.raises(UserError, match="epoch 1: the training loss is not finite"):
-        run_slc(replace(TINY, learning_rate=1e30), tmp_path / "run")
+        run_slc(settings, tmp_path / "run")
 
 
 @pytest.mark.slow

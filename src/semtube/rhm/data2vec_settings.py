@@ -92,6 +92,21 @@ class Data2VecSettings(NetworkSettings):
         check_range("weight_decay", self.weight_decay, low=0)
         self._check_shape()
 
+    @property
+    def num_strings_held(self) -> int:
+        """Strings that a run draws whole, of all its parts."""
+        labelled = self.num_probe + self.num_validation + self.num_test
+        return labelled + (self.num_strings or 0)
+
+    @property
+    def num_numbers(self) -> int:
+        """Weights, states of every block, and the features that probes read."""
+        num_tokens = self.branching**self.depth
+        weights = self.hidden_size * (4 * self.hidden_size + 2 * self.feed_forward_size)
+        states = num_tokens * (6 * self.hidden_size + 2 * self.feed_forward_size)
+        features = self.num_probe * num_tokens * self.hidden_size
+        return self.num_layers * (5 * weights + self.batch_size * states) + features
+
     def _check_shape(self) -> None:
         if self.hidden_size % self.num_heads:
             raise UserError(

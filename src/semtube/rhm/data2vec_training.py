@@ -6,7 +6,6 @@ Shape letters: B strings, T tokens, D hidden size, U nodes of a level.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from semtube.errors import UserError
 from semtube.rhm.data2vec import build_learner, draw_masks, weight_groups
 from semtube.rhm.data2vec_settings import Data2VecSettings
 from semtube.rhm.generators import numpy_generator, torch_generator
-from semtube.rhm.lab_run import LabRun, choose_device
+from semtube.rhm.lab_run import run_training
 from semtube.rhm.network_settings import PROBE, SWAPS, TEST, TRAINING, VALIDATION
 from semtube.rhm.probes import (
     ProbeKind,
@@ -40,39 +39,10 @@ def run_data2vec(
     folder: str | Path,
     on_progress: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train, measure, and store; or go on where the folder stands; or return what it holds.
-
-    Args:
-        settings: of the run.
-        folder: of this run alone, see `LabRun`.
-        on_progress: told every line of metrics.
-
-    Returns:
-        What result.json holds: the lines of metrics (see `Data2VecTraining.evaluate`) before
-        training ("initial"), at the end ("final"), and where the MLP root probe did best on the
-        validation strings ("best"); with chance 1/v and the number of learned weights.
-
-    Raises:
-        UserError: the folder holds something else; the training diverged.
-    """
-    run = LabRun(folder, {"learner": "data2vec", **asdict(settings)})
-    if run.result is not None:
-        return run.result
-    training = Data2VecTraining(settings, choose_device())
-    state = run.load(training.device)
-    if state is not None:
-        training.restore(state)
-    else:
-        on_progress(training.evaluate())
-    evaluations = set(settings.evaluation_steps)
-    save_every = max(1, settings.steps // NUM_SAVES)
-    while training.step < settings.steps:
-        training.train_step()
-        if training.step in evaluations:
-            on_progress(training.evaluate())
-        if training.step in evaluations or training.step % save_every == 0:
-            run.save(training.state(), training.metrics)
-    return run.finish(training.result())
+    """One run from start to end, see `run_training`; gives `Data2VecTraining.result`."""
+    return run_training(
+        "data2vec", settings, lambda device: Data2VecTraining(settings, device), folder, on_progress
+    )
 
 
 class Data2VecTraining:
@@ -112,6 +82,22 @@ class Data2VecTraining:
         """The learner, as a module."""
         assert isinstance(self.learner, nn.Module)
         return self.learner
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are over."""
+        return self.step >= self.settings.steps
+
+    def advance(self) -> None:
+        """The evaluation before training; or steps up to the next evaluation or save."""
+        evaluations = {0, *self.settings.evaluation_steps}
+        save_every = max(1, self.settings.steps // NUM_SAVES)
+        if self.metrics:
+            self.train_step()
+            while self.step not in evaluations and self.step % save_every:
+                self.train_step()
+        if self.step in evaluations:
+            self.evaluate()
 
     def train_step(self) -> None:
         """One step of the optimizer, and of the teacher."""
@@ -252,7 +238,13 @@ class Data2VecTraining:
         self.metrics = state["metrics"]
 
     def result(self) -> dict[str, Any]:
-        """See `run_data2vec`."""
+        """What was measured along the way.
+
+        Returns:
+            Lines of metrics, see `evaluate`: before training ("initial"), at the end ("final"),
+            and where the MLP root probe did best on the validation strings ("best"); with chance
+            1/v and the number of learned weights.
+        """
         return {
             "initial": self.metrics[0],
             "final": self.metrics[-1],

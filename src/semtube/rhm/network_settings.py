@@ -10,7 +10,7 @@ import numpy as np
 from semtube.errors import UserError
 from semtube.rhm.generators import numpy_generator
 from semtube.rhm.grammar import Grammar
-from semtube.rhm.sizes import check_learnable, check_sizes
+from semtube.rhm.sizes import check_fits, check_learnable, check_sizes, check_strings_fit
 
 #: Counters of the "generator" stream.
 GRAMMAR, TRAINING, VALIDATION, TEST, PROBE, SWAPS = range(6)
@@ -44,6 +44,32 @@ class NetworkSettings:
         check_sizes(self.num_features, self.num_synonyms, self.branching, self.depth)
         check_learnable(self.num_features, self.num_synonyms, self.branching)
         check_range("depth", self.depth, low=2)
+
+    @property
+    def num_strings_held(self) -> int:
+        """Strings that a run draws whole, of all its parts."""
+        raise NotImplementedError
+
+    @property
+    def num_numbers(self) -> int:
+        """Numbers that training holds at least: weights, and what a batch leaves for gradients.
+
+        Each weight counts five times: itself, its gradient, two moments, and the teacher's.
+        """
+        raise NotImplementedError
+
+    def check_fits(self, limit: int | None = None) -> None:
+        """Make sure that strings and network can be held, as far as sizes tell beforehand.
+
+        Args:
+            limit: bytes where the network lives; None for this machine's memory.
+
+        Raises:
+            UserError: they cannot.
+        """
+        check_strings_fit(self.num_strings_held, self.num_features, self.branching, self.depth)
+        num_bytes = np.dtype(np.float32).itemsize * self.num_numbers
+        check_fits(num_bytes, "the network's weights and one batch", limit)
 
     @property
     def latent_theory(self) -> int:

@@ -20,13 +20,18 @@ def physical_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_fits(num_bytes: int, what: str) -> None:
+def check_fits(num_bytes: int, what: str, limit: int | None = None) -> None:
     """Make sure that an array of this size can be held.
 
+    Args:
+        num_bytes: its size.
+        what: it is.
+        limit: bytes there are; None for this machine's memory.
+
     Raises:
-        UserError: it is larger than the machine's memory; names both numbers.
+        UserError: it is larger; names both numbers.
     """
-    limit = physical_memory()
+    limit = physical_memory() if limit is None else limit
     if num_bytes > limit:
         raise UserError(
             f"{what} would take {num_bytes / GIBIBYTE:,.1f} GiB and this machine has "

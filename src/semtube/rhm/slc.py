@@ -239,6 +239,11 @@ def leaf_targets(
     return [F.one_hot(level, codebook_size).float() for level in leaves]
 
 
+def hard_codes(outputs: Sequence[LevelOutput]) -> list[Tensor]:
+    """(B, U) code of every patch, on the CPU, lowest level first: the soft one at temperature 0."""
+    return [level.codes_BUD.argmax(-1).cpu() for level in outputs]
+
+
 def effective_codes(codes_N: Tensor) -> float:
     """exp of the entropy of how often each hard code is used: 1 if all patches have one code."""
     counts = torch.bincount(codes_N.flatten()).double()

@@ -112,6 +112,23 @@ class SLCSettings(NetworkSettings):
             _check_torchjd()
 
     @property
+    def num_strings_held(self) -> int:
+        """Strings that a run draws whole, of all its parts."""
+        return self.num_strings + self.num_validation + self.num_test
+
+    @property
+    def num_numbers(self) -> int:
+        """Weights, states of the lowest level, and pairs of patches."""
+        predicted = self.branching**2 * (self.branching - 1) * self.num_codes
+        weights = self.hidden_size * (
+            (self.branching + 1) * self.num_codes + 2 * predicted + self.hidden_size
+        )
+        num_patches = self.batch_size * self.branching ** (self.depth - 1)
+        states = num_patches * (self.branching * self.num_codes + 2 * predicted + self.hidden_size)
+        pairs = min(self.num_compared, num_patches) ** 2
+        return 5 * (self.depth - 1) * weights + states + pairs
+
+    @property
     def num_codes(self) -> int:
         """D."""
         return self.codebook_size or self.num_features * self.num_synonyms

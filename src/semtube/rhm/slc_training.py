@@ -6,7 +6,6 @@ Shape letters: B strings, N tokens of a level, D codes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from semtube.errors import UserError
 from semtube.rhm.generators import initial_weights, numpy_generator
-from semtube.rhm.lab_run import LabRun, choose_device
+from semtube.rhm.lab_run import run_training
 from semtube.rhm.network_settings import TEST, TRAINING, VALIDATION
 from semtube.rhm.probes import ProbeKind, ProbeOptions, accuracy, fit_probe
 from semtube.rhm.scoring import hungarian_accuracy
@@ -25,6 +24,7 @@ from semtube.rhm.slc import (
     LevelOutput,
     StackedLatentClustering,
     effective_codes,
+    hard_codes,
     is_collapsed,
     leaf_targets,
     level_losses,
@@ -40,32 +40,10 @@ def run_slc(
     folder: str | Path,
     on_progress: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train, measure, and store; or go on where the folder stands; or return what it holds.
-
-    Args:
-        settings: of the run.
-        folder: of this run alone, see `LabRun`.
-        on_progress: told every line of metrics.
-
-    Returns:
-        What result.json holds, see `SLCTraining.result`.
-
-    Raises:
-        UserError: the folder holds something else; the training diverged.
-    """
-    run = LabRun(folder, {"learner": "slc", **asdict(settings)})
-    if run.result is not None:
-        return run.result
-    device = choose_device()
-    training = SLCTraining(settings, device)
-    state = run.load(device)
-    if state is not None:
-        training.restore(state)
-    while len(training.metrics) < settings.epochs:
-        line = training.train_epoch()
-        run.save(training.state(), training.metrics)
-        on_progress(line)
-    return run.finish(training.result())
+    """One run from start to end, see `run_training`; gives `SLCTraining.result`."""
+    return run_training(
+        "slc", settings, lambda device: SLCTraining(settings, device), folder, on_progress
+    )
 
 
 class SLCTraining:
@@ -110,8 +88,13 @@ class SLCTraining:
             hidden_size=self.settings.hidden_size,
         ).to(self.device)
 
-    def train_epoch(self) -> dict[str, Any]:
-        """One pass over the training strings, then the validation strings; a line of metrics."""
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are over."""
+        return len(self.metrics) >= self.settings.epochs
+
+    def advance(self) -> None:
+        """One epoch over the training strings, then the validation strings: a line of metrics."""
         epoch = len(self.metrics)
         generator = numpy_generator(self.settings.seed, "order", epoch)
         order = generator.permutation(self.settings.num_strings)
@@ -130,7 +113,6 @@ class SLCTraining:
         self.metrics.append(line)
         if self.best_epoch() == epoch + 1:
             self.best_state = {k: x.clone() for k, x in self.student.state_dict().items()}
-        return line
 
     def _step(self, tokens_BN: Tensor, generator: np.random.Generator) -> Tensor:
         losses = [loss for pair in self._losses(tokens_BN, generator)[1] for loss in pair]
@@ -199,13 +181,17 @@ class SLCTraining:
         """
         self.student.eval()
         chunks = self._tensor(self.validation[0]).split(EVALUATION_BATCH)
-        outputs, pairs = zip(*(self._losses(tokens, None) for tokens in chunks), strict=True)
+        codes, pairs = [], []
+        for tokens_BN in chunks:
+            outputs, losses_of_levels = self._losses(tokens_BN, None)
+            codes.append(hard_codes(outputs))
+            pairs.append(losses_of_levels)
         sizes = torch.tensor([len(tokens) for tokens in chunks])
         # Chunks, levels, (prediction, clustering): a mean over strings is left.
         losses = torch.tensor(pairs)
         prediction, clustering = torch.einsum("clk,c->kl", losses, sizes / sizes.sum())
         num_targets = self.settings.branching * (self.settings.branching - 1)
-        return self._score(outputs, self.validation) | {
+        return self._score(codes, self.validation) | {
             "prediction_loss_nats": (prediction / num_targets).tolist(),
             "clustering_loss": clustering.tolist(),
             "loss": float(prediction.sum() + clustering.sum()),
@@ -221,24 +207,21 @@ class SLCTraining:
         """
         self.student.eval()
         chunks = self._tensor(strings[0]).split(EVALUATION_BATCH)
-        return self._score([self.student(tokens) for tokens in chunks], strings)
+        return self._score([hard_codes(self.student(tokens)) for tokens in chunks], strings)
 
     def _score(
-        self, outputs: Sequence[list[LevelOutput]], strings: list[np.ndarray]
+        self, codes: Sequence[list[Tensor]], strings: list[np.ndarray]
     ) -> dict[str, list[float]]:
-        hard = [
-            torch.cat([level.codes_BUD.argmax(-1) for level in chunks]).cpu()
-            for chunks in zip(*outputs, strict=True)
-        ]
-        sizes = {
-            "num_codes": self.settings.num_codes, "num_features": self.settings.num_features,
-        }  # fmt: skip
+        hard = [torch.cat(level) for level in zip(*codes, strict=True)]
+        num_codes, num_features = self.settings.num_codes, self.settings.num_features
         return {
             "accuracy": [
-                hungarian_accuracy(codes.numpy(), latents, **sizes)
-                for codes, latents in zip(hard, strings[1:-1], strict=True)
+                hungarian_accuracy(
+                    found.numpy(), latents, num_codes=num_codes, num_features=num_features
+                )
+                for found, latents in zip(hard, strings[1:-1], strict=True)
             ],
-            "effective_codes": [effective_codes(codes) for codes in hard],
+            "effective_codes": [effective_codes(found) for found in hard],
         }
 
     def best_epoch(self) -> int:
@@ -273,14 +256,13 @@ class SLCTraining:
             last epoch some level has fewer than two codes in use, because it fell together or
             because it never began to learn.
         """
-        last = self.metrics[-1]
         self.student.load_state_dict(self.best_state)
         return {
             "best_epoch": self.best_epoch(),
             "validation": self.metrics[self.best_epoch() - 1],
             "test": self.scores(self.test),
             "root_accuracy": {kind: self._root_accuracy(kind) for kind in ("linear", "mlp")},
-            "collapsed": is_collapsed(last["effective_codes"]),
+            "collapsed": is_collapsed(self.metrics[-1]["effective_codes"]),
             "chance": 1 / self.settings.num_features,
             "num_parameters": sum(x.numel() for x in self.student.parameters()),
             "device": str(self.device),

@@ -29,9 +29,12 @@ class NonNegativeProjector(DualConeProjector):
 
         Args:
             U: (..., K) weights of the vectors to project, in terms of the K gradients.
-            G: (K, K) products of the gradients.
+            G: (K, K) products of the gradients; where they are not finite, nothing is projected.
         """
-        values, vectors = np.linalg.eigh(G.detach().cpu().double().numpy())
+        gram_KK = G.detach().cpu().double().numpy()
+        if not np.isfinite(gram_KK).all():  # the training diverged, as its loss will say
+            return U
+        values, vectors = np.linalg.eigh(gram_KK)
         root_KK = np.sqrt(values.clip(min=0))[:, None] * vectors.T
         scale = np.abs(root_KK).max()
         if scale > 0:
