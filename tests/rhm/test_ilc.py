@@ -239,6 +239,15 @@ def test_strings_that_do_not_fit_are_refused(monkeypatch):
         recover(LatentClustering("latent"), grammar, latents)
 
 
+def test_features_that_do_not_fit_are_refused(monkeypatch):
+    grammar = draw(8, 4, 2, 2)
+    latents = grammar.sample(500, np.random.default_rng(0))
+    # The strings take 7 kB; 4 blocks of 32 tuples with 8 frequencies, six times: 48 kB.
+    monkeypatch.setattr(semtube.rhm.sizes, "physical_memory", lambda: 20_000)
+    with pytest.raises(UserError, match="the features of 32 tuples would take"):
+        recover(LatentClustering("latent"), grammar, latents)
+
+
 def accuracies(target: str, *, v, m, depth, num_strings, num_grammars) -> np.ndarray:
     cells = ilc_cells(
         LatentClustering(target), num_features=v, num_synonyms=m, branching=2, depth=depth,

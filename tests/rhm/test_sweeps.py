@@ -1,6 +1,11 @@
 """Sweeps: stored cell by cell, resumed with the same numbers, the same in any order."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -73,6 +78,51 @@ def test_processes_store_what_they_ran_and_keep_the_order(tmp_path):
     assert all(cell_path(tmp_path, cell).is_file() for cell in work)
 
 
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from semtube.rhm.sweeps import run_sweep
+
+def wait(cell):
+    Path(sys.argv[1], f"begun_{cell['place']}").touch()
+    time.sleep(60)
+    return {}
+
+if __name__ == "__main__":
+    cells = [{"place": place} for place in range(8)]
+    try:
+        run_sweep(cells, Path(sys.argv[1], "cells"), wait, num_workers=2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_a_terminals_interrupt_ends_every_process_at_once(tmp_path):
+    script = tmp_path / "sweep.py"
+    script.write_text(INTERRUPTED)
+    # A terminal signals the whole group; a shell's background jobs would ignore the signal.
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path], start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        while len(list(tmp_path.glob("begun_*"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=40) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert not list((tmp_path / "cells").iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "text").write_text("")
+    with pytest.raises(UserError, match="text/cells cannot be written"):
+        run_sweep([], tmp_path / "text" / "cells", dict)
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_same_numbers(tmp_path):
     one = run_sweep(cells(num_grammars=1), tmp_path / "one", run_ilc_cell)
@@ -138,6 +188,12 @@ def test_a_failing_cell_is_named(tmp_path):
 def test_impossible_sweeps_are_refused_before_they_begin(changes, message):
     with pytest.raises(UserError, match=message):
         cells(**changes)
+
+
+def test_a_learner_without_restarts_is_refused():
+    settings = SIZES | dict(num_strings=[100], num_grammars=1, seed=5)
+    with pytest.raises(UserError, match="num_restarts is 0: at least 1"):
+        ilc_cells(LatentClustering("latent", num_restarts=0), **settings)
 
 
 def test_a_sweep_whose_largest_cell_does_not_fit_is_refused_at_once(monkeypatch):

@@ -9,6 +9,7 @@ Source: arXiv 2605.27734, Algorithm 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,7 +18,7 @@ import numpy as np
 
 from semtube.errors import UserError
 from semtube.rhm.grammar import CHUNK
-from semtube.rhm.sizes import check_strings_fit, symbol_type, tuple_codes
+from semtube.rhm.sizes import check_fits, check_strings_fit, symbol_type, tuple_codes
 
 Target = Literal["latent", "token", "root"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -113,7 +114,7 @@ class LatentClustering:
         if len(support_K) < num_features:
             raise UserError(
                 f"only {len(support_K)} tuples of level {level} occur and {num_features} clusters "
-                "are asked for: use more strings"
+                "are asked for: use more strings, or more num_synonyms"
             )
         features_KF, weights_K = tuple_features(counts_BKV)
         labels = generator.integers(
@@ -151,6 +152,8 @@ class LatentClustering:
         first = np.zeros(len(occurs), dtype=np.intp)
         first[support_K] = np.arange(len(support_K)) * num_features
         shape = (len(blocks), len(support_K), num_features)
+        # Counts, features and k-means' own: six arrays of 8 bytes a number.
+        check_fits(6 * 8 * math.prod(shape), f"the features of {len(support_K):,} tuples")
         counts = np.zeros((shape[0], shape[1] * shape[2]), dtype=np.int64)
         chunks = zip(_chunks(symbols_PGQT), _chunks(targets_PGQT), strict=True)
         for symbols, targets in chunks:

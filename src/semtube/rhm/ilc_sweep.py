@@ -76,12 +76,13 @@ def ilc_cells(
     """The cells of one curve: every number of strings for every grammar.
 
     Raises:
-        UserError: impossible sizes, f = 1, a depth without latents below the root, no grammar,
-            fewer strings than symbols, or more strings than fit in memory.
+        UserError: impossible sizes, f = 1, a depth without latents below the root, no grammar or
+            restart, fewer strings than symbols, or more strings than fit in memory.
     """
     _check_learner_sizes(num_features, num_synonyms, branching, depth)
-    if num_grammars < 1:
-        raise UserError(f"num_grammars is {num_grammars}: at least 1 is needed")
+    for name, value in (("num_grammars", num_grammars), ("num_restarts", learner.num_restarts)):
+        if value < 1:
+            raise UserError(f"{name} is {value}: at least 1 is needed")
     points = sorted(set(num_strings))
     if not points or points[0] < num_features:
         raise UserError(

@@ -16,6 +16,7 @@ import numpy as np
 
 from semtube.rhm.data2vec_settings import CPU_SIZE, Data2VecSettings
 from semtube.rhm.network_settings import NetworkSettings
+from semtube.rhm.paper import SLC_GRID, SLC_SIZES, SLC_THRESHOLDS
 from semtube.rhm.slc_settings import SLCSettings
 from semtube.rhm.sweeps import Cell, cell_path
 
@@ -74,8 +75,9 @@ def synonyms(size: Size, seed: int) -> list[Cell]:
     if size == "small":
         sizes, rules, ratios, num_seeds = SMALL_SLC, (3, 4), (0.5, 2, 4), SMALL_NUM_SEEDS
     else:
-        sizes = {"num_features": 10, "branching": 3, "depth": 4}
-        rules, ratios, num_seeds = (7, 8, 10, 12, 15), np.geomspace(0.1, 5, 11), PAPER_NUM_SEEDS
+        sizes, rules, num_seeds = SLC_SIZES, tuple(SLC_THRESHOLDS), PAPER_NUM_SEEDS
+        first, last = SLC_GRID["first_over_vm3"], SLC_GRID["last_over_vm3"]
+        ratios = np.geomspace(first, last, SLC_GRID["num_points"])
     return [
         _slc(
             sizes

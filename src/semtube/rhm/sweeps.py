@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from semtube.errors import UserError
-from semtube.run_folder import read_json, write_json, write_text
+from semtube.run_folder import read_json, write_json, write_text, writing
 
 Cell = dict[str, Any]
 
@@ -63,11 +64,12 @@ def run_sweep(
         One dict a cell, in the order of `cells`: its settings and its result.
 
     Raises:
-        UserError: a stored file is damaged or of another cell; what `run_cell` raises, with the
-            cell that raised it.
+        UserError: a stored file is damaged or of another cell; the folder cannot be written; what
+            `run_cell` raises, with the cell that raised it.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     results: dict[Path, dict[str, Any]] = {}
     missing = []
     for cell in cells:
@@ -80,7 +82,9 @@ def run_sweep(
     if num_workers > 1 and len(missing) > 1:
         # Spawned, not forked: torch and OpenMP do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(
+            num_workers, mp_context=context, initializer=_die_when_interrupted
+        ) as pool:
             futures = {
                 pool.submit(_run_and_store, cell, folder, run_cell): cell for cell in missing
             }
@@ -127,6 +131,11 @@ def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     writer.writeheader()
     writer.writerows(flat)
     write_text(path, text.getvalue())
+
+
+def _die_when_interrupted() -> None:
+    """A terminal interrupts workers too: theirs would go on to cells that wait in the queue."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run_and_store(
