@@ -99,6 +99,10 @@ def test_figure_11_scales_by_tokens_and_says_how_far_the_curves_spread(tmp_path)
     paper = [r for r in stored if r["source"] == "paper" and r["series"] == "m = 6"]
     assert float(paper[0]["x"]) == pytest.approx(3500 / 6**6, rel=1e-4)
     svg = (tmp_path / "figure_11.svg").read_text()
+    # What is drawn is named: clustering has the highest level, the network a probe of the root.
+    assert "accuracy, highest level" in svg
+    assert "accuracy, root, MLP probe" in svg
+    assert "probe of the root is linear" in svg
     # m^3 against m^5: (8 / 6)^2.
     assert "1.0 in P / (v m^3)" in svg
     assert "1.8 in P / (v m^5)" in svg

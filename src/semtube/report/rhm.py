@@ -25,7 +25,7 @@ accuracy, a share of 1 or a list of them by level, the highest level last."""
 def draw_figure_3(ilc: Rows, slc: Rows, stem: Path) -> None:
     """Accuracy against P / (v m^3), and the 50 % threshold against m.
 
-    Left two panels Iterative Latent Clustering, then Stacked Latent Clustering if there are runs.
+    First two panels Iterative Latent Clustering, then Stacked Latent Clustering if there are runs.
     Curves are means over grammars; the paper has a threshold for each m and, of the curve, the
     point at 50 % that belongs to it.
 
@@ -37,7 +37,7 @@ def draw_figure_3(ilc: Rows, slc: Rows, stem: Path) -> None:
             _curves(name, rows, "P / (v m^3)", _over_vm3, thresholds, sizes),
             _thresholds_in_m(name, rows, thresholds, sizes),
         ]
-        notes.append(f"{name}: {size_note(rows)} {_paper_note(sizes)}")
+        notes.append(f"{name}: {size_note(rows)} {_paper_note(sizes)}{PROBE_NOTES[name]}")
     write_panels(
         panels,
         title="Learning from one's own latents, in the scaling P / (v m^3)",
@@ -63,7 +63,8 @@ def draw_figure_11(ilc: Rows, slc: Rows, stem: Path) -> None:
         else:
             x_title, scale = "P / (v m^(L+1))", _over_vm_tokens
         panels.append(_curves(name, rows, x_title, scale, thresholds, sizes))
-        notes.append(f"{name}: {size_note(rows)} {_paper_note(sizes)} {_spread_note(rows)}")
+        paper = _paper_note(sizes) + PROBE_NOTES[name]
+        notes.append(f"{name}: {size_note(rows)} {paper} {_spread_note(rows)}")
     write_panels(
         panels,
         title="The same curves in the scaling of tokens",
@@ -182,6 +183,9 @@ def curve_thresholds(rows: Rows) -> dict[int, float]:
 
 
 ILC, SLC = "Iterative clustering (k-means)", "Stacked network"
+#: What `accuracy` is, and what the notes say of it.
+ACCURACIES = {ILC: "accuracy, highest level", SLC: "accuracy, root, MLP probe"}
+PROBE_NOTES = {ILC: "", SLC: " The paper's probe of the root is linear."}
 Scale = Callable[[int, int, int], float]
 """(v, m, L) -> what P is divided by."""
 
@@ -228,7 +232,7 @@ def _curves(
         for m in curves
         if m in paper_thresholds
     ]
-    return Panel(name, x_title, "accuracy, highest level", points, y_domain=(0, 1))
+    return Panel(name, x_title, ACCURACIES[name], points, y_domain=(0, 1))
 
 
 def _thresholds_in_m(

@@ -128,18 +128,20 @@ def draw_figure_14(rows: Rows, stem: Path) -> None:
         ("root_mlp", "Root, MLP probe", DATA2VEC_OFFLINE_MLP_OVER_VM3),
         ("root_linear", "Root, linear probe", linear),
     ):
-        points = []
-        for stage, suffix in (("best", ""), ("initial", ", untrained")):
-            points += means(
+        best, untrained = (
+            means(
                 rows, lambda row, suffix=suffix: OBJECTIVE_NAMES[row["objective"]] + suffix,
                 lambda row, stage=stage, name=name: row["result"][stage][name],
-            )  # fmt: skip
-        # Before training all objectives but the stack have one encoder; two baselines say it all.
-        points = [p for p in points if not p.series.startswith(("masked token,", "next token,"))]
-        points += [
+            )
+            for stage, suffix in (("best", ""), ("initial", ", untrained"))
+        )  # fmt: skip
+        paper = [
             Point("data2vec crosses 50 %, m = 3 to 7", "paper", ratio, 0.5)
             for ratio in ratios.values()
         ]
+        # Masked tokens begin with data2vec's encoder; the stack and the causal one are others.
+        masked = OBJECTIVE_NAMES["masked_token"] + ", untrained"
+        points = best + paper + [p for p in untrained if p.series != masked]
         panels.append(Panel(title, OVER_VM3, "accuracy", points, y_domain=(0, 1)))
     notes = [_encoder_note(rows), "At the step best on validation strings.", PAPER_NOTE]
     write_panels(panels, title="The same strings again and again", notes=notes, stem=stem)
