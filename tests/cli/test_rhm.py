@@ -48,11 +48,15 @@ def test_help_loads_no_torch(words):
         (["ilc", "--output", "x", "--num_strings", "5"], "at least num_features, 16"),
         (["ilc", "--output", "x", "--depth", "1"], "depth is 1: at least 2"),
         (["ilc", "--output", "x", "--workers", "0"], "workers is 0"),
+        (["ilc", "--output", "x", "--num_restarts", "0"], "num_restarts is 0"),
         (["ilc", "--output", "x", "--num_strings", "999999999999"], "would take .* GiB"),
         (["ilc", "--output", "x", "--targets", "token"], "did you mean '--target'"),
         (["sample", "--output", "x.txt"], r"must end in \.npz"),
         (["sample", "--output", "x.npz", "--num_strings", "999999999999"], "would take .* GiB"),
+        (["sample", "--output", "/dev/null/x.npz"], "x.npz cannot be written"),
         (["slc", "--output", "x", "--epochs", "0"], "epochs is 0"),
+        (["slc", "--output", "x", "--depth", "30"], "would take .* GiB"),
+        (["data2vec", "--output", "x", "--hidden_size", "10000000"], "would take .* GiB"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence_and_nothing_is_written(words, message, tmp_path, monkeypatch):
@@ -78,7 +82,38 @@ def test_sampled_strings_are_those_of_the_stored_rules(tmp_path, capsys):
         run_rhm(["sample", "--output", str(path)])
     words = ["sample", "--output", str(tmp_path / "f1.npz"), "--num_features", "4"]
     assert run_rhm([*words, "--num_synonyms", "4", "--depth", "2"]) == 0
-    assert "At f = 1 all strings are equally likely" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "At f = 1 all strings are equally likely" in out
+    assert "degenerate" not in out
+
+
+def test_long_lists_of_faults_are_cut(tmp_path, capsys):
+    # One tuple for each of 16 symbols: many never occur.
+    words = ["sample", "--output", str(tmp_path / "s.npz"), "--num_synonyms", "1"]
+    assert run_rhm(words) == 0
+    lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("degenerate")]
+    assert len(lines) == 11
+    assert lines[0].endswith("never occurs")
+    assert lines[-1].endswith(" more")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"cells": []}', '{"cells": [{"a": 1}]}', '{"results": []}', '{"results": {"a": 1}}'],
+)
+def test_damaged_result_files_are_named(tmp_path, text):
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"results\.json is damaged: its (cells|results) must be"):
+        run_rhm(["figure", "9", "--output", str(tmp_path / "x"), "--results", str(path)])
+    assert not (tmp_path / "x").exists()
+
+
+def test_names_of_folders_are_printed_as_they_are(tmp_path, capsys):
+    folder = tmp_path / "[red]run"
+    words = ["ilc", "--output", str(folder), *SMALL, "--num_strings", "64", "--num_grammars", "1"]
+    assert run_rhm(words) == 0
+    assert f"{folder}: curves.png" in capsys.readouterr().out
 
 
 def test_clustering_compares_targets_and_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from pathlib import Path
@@ -21,6 +22,8 @@ ACTIONS = {
     "figure": "Run what one figure of the paper needs, and draw it beside the paper's numbers.",
     "all": "All figures, one after the other.",
 }
+#: Faults of a grammar that are listed.
+MAX_FAULTS = 10
 
 
 def run(argv: list[str]) -> int:
@@ -95,6 +98,7 @@ def _sample(argv: list[str]) -> int:
     from semtube.rhm.degeneracy import degeneracies
     from semtube.rhm.grammar import Grammar
     from semtube.rhm.sweeps import cell_generator
+    from semtube.run_folder import writing
 
     sizes = _sizes(options)
     grammar = Grammar.draw(
@@ -103,23 +107,29 @@ def _sample(argv: list[str]) -> int:
         generator=cell_generator(options.seed, "grammar", **sizes),
     )
     latents = grammar.sample(options.num_strings, cell_generator(options.seed, "strings", **sizes))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # At f = 1 no two parents differ: there is nothing to list.
+    faults = [str(fault) for fault in degeneracies(grammar.rules)] if grammar.f < 1 else []
+    arrays: dict[str, Any] = {"rules": np.stack(grammar.rules)}
+    arrays |= {f"level_{level}": symbols for level, symbols in enumerate(latents)}
     part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     try:
-        arrays: dict[str, Any] = {"rules": np.stack(grammar.rules)}
-        arrays |= {f"level_{level}": symbols for level, symbols in enumerate(latents)}
-        np.savez_compressed(part, **arrays)
-        part.replace(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(part, **arrays)
+            part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     count = num_distinct_strings(grammar)
     shown = f"{count:,}" if count < 10**15 else f"about 10^{len(str(count)) - 1}"
     print(f"{path}: {options.num_strings:,} of {shown} strings of {grammar.num_tokens} tokens")
     print(f"f = {grammar.f:.3g} of all tuples are grammatical")
     if grammar.f == 1:
         print("At f = 1 all strings are equally likely: nothing can be learned from them.")
-    for fault in degeneracies(grammar.rules):
+    for fault in faults[:MAX_FAULTS]:
         print(f"degenerate: {fault}")
+    if len(faults) > MAX_FAULTS:
+        print(f"degenerate: {len(faults) - MAX_FAULTS:,} more")
     return 0
 
 
@@ -201,7 +211,8 @@ def _ilc(argv: list[str]) -> int:
     measured = [thresholds([row for row in rows if row["target"] == target]) for target in targets]
     draw_ilc(rows, measured, folder / "curves")
     _show_ilc(console, rows, measured)
-    console.print(f"{folder}: curves.png, curves.svg, curves.csv, cells.csv", highlight=False)
+    files = f"{folder}: curves.png, curves.svg, curves.csv, cells.csv"
+    console.print(files, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -257,5 +268,6 @@ def sweep(
                 on_cell=lambda cell, result: bar.advance(task),
             )
     except KeyboardInterrupt:
-        console.print(f"Finished cells are in {folder}: the same command goes on.", markup=False)
+        where = f"Finished cells are in {folder}: the same command goes on."
+        console.print(where, highlight=False, markup=False, soft_wrap=True)
         raise

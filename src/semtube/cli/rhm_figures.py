@@ -200,10 +200,19 @@ def _make(names: list[str], options: Any) -> None:
         )
 
 
+#: What a study's result file holds -> what each entry must have.
+STORED = {"cells": {"learner", "result", "metrics"}, "results": {"num_grammars", "curves"}}
+
+
 def _read_results(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     stored = read_json(Path(path))
-    if not isinstance(stored, dict) or not {"cells", "results"} & set(stored):
+    if not isinstance(stored, dict) or not set(STORED) & set(stored):
         raise UserError(f"{path} is no result file of a study of the lab: it has no cells")
+    for name in set(STORED) & set(stored):
+        rows = stored[name] if isinstance(stored[name], list) else []
+        if not rows or not all(isinstance(row, dict) and STORED[name] <= set(row) for row in rows):
+            wanted = ", ".join(sorted(STORED[name]))
+            raise UserError(f"{path} is damaged: its {name} must be a list, each with {wanted}")
     return stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,17 +80,13 @@ def _network_settings(parser: Parser, kind: type, argv: list[str]) -> tuple[Any,
 def _train(train: Any, folder: Path) -> int:
     from rich.console import Console
 
-    console = Console()
-
-    def listen(line: dict[str, Any]) -> None:
-        console.print(metrics_line(line), highlight=False, markup=False, soft_wrap=True)
-
+    say = partial(Console().print, highlight=False, markup=False, soft_wrap=True)
     try:
-        train(listen)
+        train(lambda line: say(metrics_line(line)))
     except KeyboardInterrupt:
-        console.print(f"{folder} keeps what is done: the same command goes on.", markup=False)
+        say(f"{folder} keeps what is done: the same command goes on.")
         raise
-    console.print(f"Done: {folder / 'result.json'}", highlight=False, markup=False)
+    say(f"Done: {folder / 'result.json'}")
     return 0
 
 
