@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -93,10 +93,7 @@ def ilc_cells(
     return [
         {
             "system": "ilc",
-            "target": learner.target,
-            "positions": learner.positions,
-            "contexts": learner.contexts,
-            "num_restarts": learner.num_restarts,
+            **asdict(learner),
             "num_features": num_features,
             "num_synonyms": num_synonyms,
             "branching": branching,
@@ -139,12 +136,7 @@ def run_ilc_cell(cell: Cell) -> dict[str, Any]:
     )
     key |= {"num_strings": cell["num_strings"]}
     latents = grammar.sample(cell["num_strings"], cell_generator(cell["seed"], "strings", **key))
-    learner = LatentClustering(
-        target=cell["target"],
-        positions=cell["positions"],
-        contexts=cell["contexts"],
-        num_restarts=cell["num_restarts"],
-    )
+    learner = LatentClustering(**{part.name: cell[part.name] for part in fields(LatentClustering)})
     # A few dozen points: threads would only wait for each other.
     with threadpool_limits(1):
         recovered = learner.recover(
