@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from study_store import FORMULA, HOSTILE, Store, hostile
+from study_store import FORMULA, HOSTILE, Store, hostile, write
 
 from semtube.errors import UserError
 from semtube.report.escaping import csv_text, markdown_text, script_json
@@ -160,6 +160,22 @@ def test_numbers_are_those_of_the_statistics(tmp_path: Path) -> None:
         both, only_arm, only_baseline, neither = c.counts
         assert both + only_arm + only_baseline + neither == pair.a.size
         assert c.difference == pytest.approx((only_arm - only_baseline) / pair.a.size)
+
+
+def test_a_change_after_the_first_run_is_told_at_the_top(tmp_path: Path) -> None:
+    folder = Store(gains={"ntp": 0.0, "tube": 0.08}).write(tmp_path)
+    study = json.loads((folder / "study.json").read_text())
+    before = {**study, "hypothesis": "Twice as many.", "deciding": {"arm": "tube", "at": {}}}
+    write(folder / "study.json", {
+        **study, "changed": [{**before, "num_done": 3, "num_planned": 12}],
+    })  # fmt: skip
+    report = build_report(read_study(folder))
+    hypothesis = "The hypothesis was changed after 3 of 12 runs were done; before, it was: "
+    decides = "The comparison that decides was changed after 3 of 12 runs were done; before, it "
+    assert report.answer.notes[:2] == (f"{hypothesis}Twice as many.", f"{decides}was: tube, at: -")
+    assert "Expected beforehand: Twice as many." in report.answer.notes
+    assert [check.state for check in fairness(report.data)][:2] == ["broken", "broken"]
+    assert hypothesis in (write_report(folder).parent / "report.md").read_text()
 
 
 def test_one_seed_has_mcnemars_test_and_no_test_over_seeds(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from small_study import STUDY, InThisProcess, changed
 
 from semtube.errors import UserError
+from semtube.report.study_changes import changes
+from semtube.report.study_reading import read_study
 from semtube.run_folder import read_json, write_json
 from semtube.study.cost import estimate_costs
 from semtube.study.design import Study
@@ -107,12 +109,35 @@ def test_the_ids_are_those_of_the_runs_themselves(done: StudyFolder) -> None:
         assert read_json(done.store.folder(run["run"]).identity)["id"] == run["run"]
 
 
-def test_a_changed_hypothesis_is_kept_beside_the_new_one(done: StudyFolder, tmp_path: Path) -> None:
+def test_a_change_of_what_was_fixed_first_is_kept_and_said(
+    done: StudyFolder, tmp_path: Path
+) -> None:
     path = copy(done, tmp_path)
-    do_study(changed(hypothesis="The tube."), path)
+    said: list[str] = []
+    for hypothesis in ("The tube.", "The tube.", "Neither."):
+        study = changed(hypothesis=hypothesis)
+        run_study(
+            study, StudyFolder(path), InThisProcess(), listener=StudyListener(say=said.append)
+        )
+    when = "changed after 10 of 10 runs were done"
+    assert [f"{when}: hypothesis;" in sentence for sentence in said] == [True, True]
     stored = read_json(path / "study.json")
-    assert stored["hypothesis"] == "The tube."
-    assert [old["hypothesis"] for old in stored["changed"]] == ["Neither."]
+    assert stored["hypothesis"] == "Neither."
+    assert [old["hypothesis"] for old in stored["changed"]] == ["Neither.", "The tube."]
+    [first, second] = changes(read_study(path).study)
+    assert (
+        first
+        == "The hypothesis was changed after 10 of 10 runs were done; before, it was: Neither."
+    )
+    assert second.endswith("before, it was: The tube.")
+
+
+def test_before_the_first_result_a_study_may_be_changed(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "s")
+    plain = replace(STUDY, generated=None)
+    folder.begin(plain)
+    folder.begin(replace(plain, margin=0.5))
+    assert (read_json(folder.study)["margin"], read_json(folder.study)["changed"]) == (0.5, [])
 
 
 @pytest.mark.parametrize("name", ["result.json", "config.json", "identity.json"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semtube.report.study_cells import place_name
+from semtube.report.study_changes import changes, first_hypothesis
 from semtube.report.study_comparisons import ArmMultiplier, Comparison
 from semtube.report.study_data import StudyData, place_of
 
@@ -83,7 +84,7 @@ def _no_answer(data: StudyData, comparison: Comparison | None) -> Answer:
             f"No answer: the comparison that decides has no pair of scored runs ({why}); "
             f"{done:,} of {len(runs):,} planned runs are done and {failed:,} failed."
         )
-    return Answer("none", "No answer", sentence)
+    return Answer("none", "No answer", sentence, tuple(changes(data.study)))
 
 
 def _verdict(comparison: Comparison) -> Verdict:
@@ -156,7 +157,7 @@ def _upper(value: float) -> str:
 
 
 def _notes(data: StudyData, comparison: Comparison) -> list[str]:
-    notes = []
+    notes = changes(data.study)
     if comparison.num_seeds == 1:
         notes.append(
             "One seed says nothing about how seeds differ: intervals over seeds and their tests "
@@ -172,6 +173,6 @@ def _notes(data: StudyData, comparison: Comparison) -> list[str]:
         notes.append(f"{lost} of {comparison.num_planned} planned seeds have no pair of scores.")
     if comparison.num_unjudged:
         notes.append(f"{comparison.num_unjudged:,} test rows were not judged and are left out.")
-    if data.study.hypothesis:
-        notes.append(f"Expected beforehand: {data.study.hypothesis}")
+    if expected := first_hypothesis(data.study):
+        notes.append(f"Expected beforehand: {expected}")
     return notes

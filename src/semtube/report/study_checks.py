@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from semtube.report.study_cells import place_name
+from semtube.report.study_changes import changes
 from semtube.report.study_data import RunRecord, StudyData
 
 State = Literal["held", "broken", "told"]
@@ -27,7 +28,7 @@ class Check:
 
 
 def fairness(data: StudyData) -> list[Check]:
-    """What both arms share, and how often which rows were looked at."""
+    """What was fixed first, what both arms share, and how often which rows were looked at."""
     same: list[tuple[str, Callable[[RunRecord], Any]]] = [
         ("training rows (by fingerprint)", lambda r: r.result.get("fingerprints", {}).get("train")),
         ("test rows (by fingerprint)", lambda r: r.result.get("fingerprints", {}).get("test")),
@@ -49,7 +50,19 @@ def fairness(data: StudyData) -> list[Check]:
         )
         found.append(_test_reads(data))
     found.append(_tuning(data))
-    return found
+    return [*_fixed_first(data), *found]
+
+
+def _fixed_first(data: StudyData) -> list[Check]:
+    if found := changes(data.study):
+        return [Check("broken", sentence) for sentence in found]
+    return [
+        Check(
+            "held",
+            "Question, hypothesis, primary score, margin, baseline and the comparison that decides "
+            "are those from before the first run.",
+        )
+    ]
 
 
 def _by_seed_and_point(data: StudyData) -> dict[tuple[Any, ...], list[RunRecord]]:

@@ -23,7 +23,8 @@ Place = tuple[tuple[str, Any], ...]
 class StudyRecord:
     """What study.json says: the question and the design, fixed before the first run.
 
-    `deciding` is {"arm", "at"}; `margin` is in the unit of the primary score.
+    `deciding` is {"arm", "at"}; `margin` is in the unit of the primary score; `changed` holds what
+    was fixed before each later change, the first one first.
     """
 
     name: str
@@ -40,7 +41,9 @@ class StudyRecord:
     axes: Mapping[str, Sequence[Any]]
     base: Settings
     tuning: Settings | None
-    command: str = "semtube study FILE"  # of stores older than the field
+    # Of stores older than these fields:
+    command: str = "semtube study FILE"
+    changed: Sequence[Settings] = ()
 
     @property
     def score_title(self) -> str:

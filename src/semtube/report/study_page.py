@@ -14,34 +14,28 @@ from semtube.report.marks import Figure
 from semtube.report.offline_page import page, write_parts
 from semtube.report.study_answer import Answer, answer
 from semtube.report.study_cells import matching, shown_settings, study_cells
+from semtube.report.study_changes import changes, first_hypothesis
 from semtube.report.study_checks import fairness, missing, states
 from semtube.report.study_comparisons import deciding, family, multipliers
 from semtube.report.study_data import StudyData
-from semtube.report.study_figures import (
-    agreement_figure,
-    arm_figure,
-    difference_figure,
-    ending_figure,
-    fraction_figure,
-)
+from semtube.report.study_figures import arm_figure, difference_figure, fraction_figure
 from semtube.report.study_published import published_tables
 from semtube.report.study_reading import read_study
+from semtube.report.study_row_figures import agreement_figure, ending_figure
 from semtube.report.study_run_figures import (
     cost_figure,
     landscape_figure,
     trace_figure,
     weight_figure,
 )
-from semtube.report.study_tables import (
-    cell_table,
-    comparison_table,
+from semtube.report.study_run_tables import (
     environment_table,
     example_table,
-    multiplier_table,
     run_settings,
     run_table,
     tuning_table,
 )
+from semtube.report.study_tables import cell_table, comparison_table, multiplier_table
 from semtube.report.table import Table
 from semtube.run_folder import write_json, write_text
 
@@ -154,7 +148,8 @@ def _design(data: StudyData) -> list[tuple[str, str]]:
     at = shown_settings(study.deciding.get("at", {}))
     lines = [
         ("Question", study.question),
-        ("Hypothesis, written before", study.hypothesis),
+        ("Hypothesis, written before", first_hypothesis(study)),
+        *(("Changed", sentence) for sentence in changes(study)),
         ("Primary score", f"{study.primary}; equivalent within {100 * study.margin:g} points"),
         ("Baseline", study.baseline),
         ("Comparison that decides", f"{study.deciding['arm']} against {study.baseline}, at: {at}"),

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _read_design(folder: Path) -> tuple[StudyRecord, Path]:
     if (store / "store.json").exists():
         _checked_format(store / "store.json")
     names = StudyRecord.__dataclass_fields__
-    missing = [name for name in names if name not in values and name != "command"]
+    missing = [f.name for f in names.values() if f.default is MISSING and f.name not in values]
     if missing:
         raise UserError(f"{path}: lacks {missing[0]!r}: it is no whole study")
     study = StudyRecord(**{name: values[name] for name in names if name in values})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +14,15 @@ from typing import Any, Protocol
 from filelock import FileLock
 
 from semtube.errors import UserError
-from semtube.run_folder import WriteError, write_json, writing
+from semtube.run_folder import WriteError, read_json, write_json, writing
 from semtube.study.choosing import choose
 from semtube.study.design import Study
+from semtube.study.fixed_first import change_entry, change_sentence, changed_names
 from semtube.study.generated import write_generated
 from semtube.study.job import Job, Outcome, plain_config
 from semtube.study.plan import Identities, PlannedRun, final_runs, tuning_runs
 from semtube.study.store import FORMAT, Store, check_format
 
-#: What was fixed before the first run; a later change is kept beside it, for the report.
-FIXED_FIRST = ("question", "hypothesis", "primary", "baseline", "deciding", "margin")
 #: Of generated rows the share that is kept for testing.
 TEST_FRACTION = 0.1
 
@@ -71,14 +71,17 @@ class StudyFolder:
         self.data = path / "data"
         self.store = Store(runs or path / "runs")
 
-    def begin(self, study: Study) -> Study:
+    def begin(self, study: Study, say: Callable[[str], None] = lambda sentence: None) -> Study:
         """Store what is asked for, and give the study with its generated rows, if any.
+
+        What a study fixes first is not changed in silence once runs are done: the values from
+        before stay in study.json, under `changed`, for the report.
 
         Raises:
             UserError: the folder holds something else or cannot be written.
         """
         values: dict[str, Any] = {
-            **study.to_dict(),
+            **json.loads(json.dumps(study.to_dict())),
             "format": FORMAT,
             "runs": os.path.relpath(self.store.path, self.path),
             "changed": [],
@@ -86,8 +89,11 @@ class StudyFolder:
         if self.study.is_file():
             before = check_format(self.study)
             values["changed"] = before.get("changed", [])
-            if any(before.get(name) != values[name] for name in FIXED_FIRST):
-                values["changed"].append({name: before.get(name) for name in FIXED_FIRST})
+            runs = self._planned_runs()
+            num_done = sum(self.store.folder(run).is_done for run in runs)
+            if num_done and (names := changed_names(before, values)):
+                values["changed"].append(change_entry(before, num_done, len(runs)))
+                say(change_sentence(names, num_done, len(runs)))
         elif self.path.exists() and any(self.path.iterdir()):
             raise UserError(f"output {str(self.path)!r} holds other files: choose another")
         with writing(f"output {str(self.path)!r}"):
@@ -95,6 +101,12 @@ class StudyFolder:
         write_json(self.study, values)
         self.store.open()
         return self.with_generated(study, write=True)
+
+    def _planned_runs(self) -> set[str]:
+        """As planned at an earlier start."""
+        if not self.plan.is_file():
+            return set()
+        return {run["run"] for run in read_json(self.plan)["runs"]}
 
     def with_generated(self, study: Study, *, write: bool) -> Study:
         """The study with the paths of its generated rows, which are written where they are not."""
@@ -143,7 +155,7 @@ def run_study(
         Stopped: ended by a signal; what was saved is there to go on from.
     """
     listener = listener or StudyListener()
-    study = folder.begin(study)
+    study = folder.begin(study, listener.say)
     identities = Identities()
     tuning = list(tuning_runs(study, identities))
     choices: dict[str, Any] = {}
