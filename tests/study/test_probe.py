@@ -231,6 +231,26 @@ def test_models_of_other_depth_and_tokens_are_compared_where_they_can_be(
     assert not {key for key in found if key[0] == "other" and key[3] == "drift"}
 
 
+def test_a_later_checkpoints_fault_is_told_before_the_first_is_measured(
+    models, options, rows_file, tmp_path
+) -> None:
+    from transformers import AutoTokenizer
+
+    other = save(tmp_path / "other", [rows_file.read_text()], seed=3)
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(other)
+    (other / "chat_template.jinja").unlink(missing_ok=True)
+    measured: list[str] = []
+    asked = replace(options, output=str(tmp_path / "p"))
+    with pytest.raises(UserError, match="chat rows need a chat template"):
+        probe_models(
+            [models[0], str(other)], asked, on_progress=lambda name, *_: measured.append(name)
+        )
+    assert measured == []
+    assert not (tmp_path / "p").exists()
+
+
 def test_transport_is_from_the_layer_before_or_not_told(models, options, tmp_path) -> None:
     asked = replace(options, layers="before_norm,last", output=str(tmp_path / "p"), limit=6)
     folder = probe_models(models[:1], asked)

@@ -78,10 +78,6 @@ def decode_greedily(
         UserError: a prompt fills the model's context, or the model keeps no cache for batches.
         ValueError: an empty prompt, or a budget below 1.
     """
-    if not prompts:
-        return []
-    if not all(prompts):
-        raise ValueError(f"prompt {[len(p) for p in prompts].index(0)} is empty: give it a token")
     decoded: dict[int, Decoded] = {}
     for room, places in by_room(model, prompts, max_new_tokens).items():
         loop = GreedyLoop(model, stop_ids, pad_id, room, cache)
@@ -111,7 +107,12 @@ def by_room(model: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> di
 
     Raises:
         UserError: a prompt has no room.
+        ValueError: a prompt is empty.
     """
+    if not all(prompts):
+        raise ValueError(f"prompt {[len(p) for p in prompts].index(0)} is empty: give it a token")
+    if not prompts:
+        return {}
     positions = getattr(model.config, "max_position_embeddings", None)
     longest = max(map(len, prompts))
     if positions is not None and positions <= longest:

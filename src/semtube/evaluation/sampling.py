@@ -68,10 +68,6 @@ def sample_answers(
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}: wanted a number above 0")
-    if not prompts:
-        return []
-    if not all(prompts):
-        raise ValueError(f"prompt {[len(p) for p in prompts].index(0)} is empty: give it a token")
     sampled: dict[int, Decoded] = {}
     for room, places in by_room(model, prompts, max_new_tokens).items():
         with evaluating(model), torch.no_grad():

@@ -17,6 +17,7 @@ from semtube.config import (
     ProbeOptions,
     RunConfig,
 )
+from semtube.data.examples import Example
 from semtube.data.fractions import fingerprint
 from semtube.data.rendering import Rendered, Renderer
 from semtube.data.tokens import tokenize_rows
@@ -55,21 +56,11 @@ def evaluate_model(
     name, config = find_model(model)
     options = with_task(options, config)
     folder = _free_folder(model, options, is_run=config is not None)
-    scorer = build_scorer(str(options.task), options.task_options or {})
-    split = options.data or ("test" if isinstance(scorer, Task) else None)
-    if split is None:
-        raise UserError(f"data is unset: task {options.task!r} needs a JSONL file of rows")
-    examples = read_rows(scorer, split, options.data_folder)
+    scorer, examples = read_asked(options)
     check_rows(scorer, examples)
     loaded = load_model(name, trust_remote_code=options.trust_remote_code)
     loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    renderer = Renderer(
-        loaded.tokenizer,
-        loaded.stop_ids,
-        labels=config.labels if config else "answer",
-        train_stop=config.train_stop if config else True,
-        chat_form=options.chat_form or "template",
-    )
+    renderer = renderer_of(loaded, options, config)
     tokens = tokenize_rows(
         examples, renderer, max_tokens_of(options, config, loaded.model), max_rows=options.limit
     )
@@ -119,6 +110,32 @@ def with_task(options: Options, config: RunConfig | None) -> Options:
         task=task or "exact",
         task_options=task_options or {},
         chat_form=chat_form or "template",
+    )
+
+
+def read_asked(options: EvaluationOptions | ProbeOptions) -> tuple[Scorer, list[Example]]:
+    """The task's scorer, and the rows: a file, or a split of the task, unset for its test.
+
+    Raises:
+        UserError: no such task or file, bad rows, or no file for a task without data of its own.
+    """
+    scorer = build_scorer(str(options.task), options.task_options or {})
+    split = options.data or ("test" if isinstance(scorer, Task) else None)
+    if split is None:
+        raise UserError(f"data is unset: task {options.task!r} needs a JSONL file of rows")
+    return scorer, read_rows(scorer, split, options.data_folder)
+
+
+def renderer_of(
+    loaded: LoadedModel, options: EvaluationOptions | ProbeOptions, config: RunConfig | None
+) -> Renderer:
+    """Rows as the run was trained on them; of a model that is no run, answers and their stop."""
+    return Renderer(
+        loaded.tokenizer,
+        loaded.stop_ids,
+        labels=config.labels if config else "answer",
+        train_stop=config.train_stop if config else True,
+        chat_form=options.chat_form or "template",
     )
 
 

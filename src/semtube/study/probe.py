@@ -26,7 +26,7 @@ from semtube.objectives.trajectories import CONTENT_ROLES, PROMPT
 from semtube.run_folder import RunFolder, write_json
 from semtube.study.checkpoint_probe import CheckpointProbe, check_probed
 from semtube.study.environment import describe_environment
-from semtube.study.evaluate import max_tokens_of, with_task
+from semtube.study.evaluate import max_tokens_of, read_asked, renderer_of, with_task
 from semtube.study.phrases import repeated_phrases
 from semtube.study.probe_checkpoints import Checkpoint, list_checkpoints
 from semtube.study.probe_cone import ConeProbe
@@ -34,9 +34,6 @@ from semtube.study.probe_nulls import ProbeNulls
 from semtube.study.probe_pictures import ProbePictures
 from semtube.study.probe_sets import cheap_sets, dear_sets, drifts
 from semtube.study.probe_table import Row, TableWriter, writing_table
-from semtube.study.splits import read_rows
-from semtube.tasks.catalogue import build_scorer
-from semtube.tasks.task import Task
 
 
 def probe_models(
@@ -67,13 +64,15 @@ def probe_models(
     checkpoints = list_checkpoints(models, options)
     options = with_task(options, checkpoints[0].config)
     folder = _free_folder(models, options)
-    examples = _examples(options)
+    _, examples = read_asked(options)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         with writing_table(part / "table.csv") as table:
             probing = _Probing(options, examples, table, say, on_progress)
+            for checkpoint in checkpoints[1:]:
+                probing.open(checkpoint)
             for checkpoint in checkpoints:
                 probing.probe(checkpoint)
         probing.pictures.write(part / "pictures.json")
@@ -115,13 +114,33 @@ class _Probing:
         self._nulls = ProbeNulls(options)
         self._reference: CheckpointProbe | None = None
 
-    def probe(self, checkpoint: Checkpoint) -> None:
-        """Measure one checkpoint and write what it gives."""
+    def open(self, checkpoint: Checkpoint) -> tuple[LoadedModel, list[str], Renderer, TokenRows]:
+        """The model, its layers and its rows.
+
+        Cheap, so that what is wrong with a later checkpoint is told before the first is measured.
+
+        Raises:
+            UserError: a model that cannot be probed, a layer it lacks, or rows it cannot read.
+        """
+        options, config = self.options, checkpoint.config
         loaded = checkpoint.load()
         check_probed(loaded.model)
+        layers = layer_names(loaded.model, options.asked_layers())
+        renderer = renderer_of(loaded, options, config)
+        tokens = tokenize_rows(
+            self.examples,
+            renderer,
+            max_tokens_of(options, config, loaded.model),
+            content_roles=CONTENT_ROLES[options.content],
+            max_rows=options.limit,
+        )
+        return loaded, layers, renderer, tokens
+
+    def probe(self, checkpoint: Checkpoint) -> None:
+        """Measure one checkpoint and write what it gives."""
+        loaded, layers, renderer, tokens = self.open(checkpoint)
+        self._say_notes(checkpoint.name, tokens)
         loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        layers = layer_names(loaded.model, self.options.asked_layers())
-        renderer, tokens = self._tokens(checkpoint, loaded)
         name, pad_id = checkpoint.name, loaded.tokenizer.pad_token_id
         probe = CheckpointProbe(
             name, loaded.model, tokens.rows, layers, repeated_phrases(tokens.rows), pad_id,
@@ -161,30 +180,14 @@ class _Probing:
         # Weights are not needed any more; the states to compare with are.
         probe.model = None
 
-    def _tokens(self, checkpoint: Checkpoint, loaded: LoadedModel) -> tuple[Renderer, TokenRows]:
-        config, options = checkpoint.config, self.options
-        renderer = Renderer(
-            loaded.tokenizer,
-            loaded.stop_ids,
-            labels=config.labels if config else "answer",
-            train_stop=config.train_stop if config else True,
-            chat_form=options.chat_form or "template",
-        )
-        tokens = tokenize_rows(
-            self.examples,
-            renderer,
-            max_tokens_of(options, config, loaded.model),
-            content_roles=CONTENT_ROLES[options.content],
-            max_rows=options.limit,
-        )
+    def _say_notes(self, name: str, tokens: TokenRows) -> None:
         for note in tokens.notes():
-            self.say(f"{checkpoint.name}: {note}")
-        if options.content == "answer" and (number := _num_without_prompt(tokens.rows)):
+            self.say(f"{name}: {note}")
+        if self.options.content == "answer" and (number := _num_without_prompt(tokens.rows)):
             self.say(
-                f"{checkpoint.name}: {number} of {len(tokens.rows)} rows have no prompt: all of "
-                "their text counts as the answer"
+                f"{name}: {number} of {len(tokens.rows)} rows have no prompt: all of their text "
+                "counts as the answer"
             )
-        return renderer, tokens
 
     def _predictions(self, probe: CheckpointProbe, stop_ids: frozenset[int]) -> list[Row]:
         """Loss and stopping, beside those of a model that finds all tokens alike.
@@ -255,11 +258,3 @@ def _free_folder(models: Sequence[str], options: ProbeOptions) -> Path:
     if not above.is_dir():
         raise UserError(f"output {str(folder)!r} would stand in {str(above)!r}, which is a file")
     return folder
-
-
-def _examples(options: ProbeOptions) -> list[Example]:
-    scorer = build_scorer(str(options.task), options.task_options or {})
-    split = options.data or ("test" if isinstance(scorer, Task) else None)
-    if split is None:
-        raise UserError(f"data is unset: task {options.task!r} needs a JSONL file of rows")
-    return read_rows(scorer, split, options.data_folder)
