@@ -85,6 +85,17 @@ def test_what_is_missing_is_told_once(folder) -> None:
     assert len(told) == 6
 
 
+def test_lengths_left_out_stand_in_their_order(tmp_path) -> None:
+    folder = write_probe(tmp_path / "one", names=("only",))
+    told = json.loads((folder / "probe.json").read_text())
+    told["checkpoints"][0]["left_out"] = [
+        {"layer": "last", "measure": "parallel", "length": length, "num_examples": 8}
+        for length in (16, 2, 32)
+    ]
+    (folder / "probe.json").write_text(json.dumps(told))
+    assert left_out(read_probe(folder))[-1].endswith(": 2 tokens, 16 tokens, 32 tokens")
+
+
 def test_numbers_of_sets_stand_by_layer(folder) -> None:
     rows = set_table(read_probe(folder)).rows
     rank = next(row for row in rows if row["measure"] == "effective rank")

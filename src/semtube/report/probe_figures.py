@@ -85,30 +85,9 @@ def layer_figure(data: ProbeData, *, of_sets: bool) -> Figure | None:
 def length_figure(data: ProbeData) -> Figure | None:
     """Every measure with lengths, by length, in a layer to choose."""
     measures = data.measures(of_sets=False, with_length=True)
-    rows: list[dict[str, Any]] = []
-    for name, layer, measure, length in data.rows:
-        if measure in measures and length != NO_LENGTH:
-            cell = data.cell(name, layer, measure, length)
-            assert cell is not None, "the key is of a row"
-            low, high = (None, None) if cell.interval is None else (
-                cell.interval.low, cell.interval.high,
-            )  # fmt: skip
-            rows.append(
-                {"measure": title(measure), "layer": layer, "series": name, "kind": "checkpoint",
-                 "length": length, "value": cell.mean, "low": low, "high": high}
-            )  # fmt: skip
+    rows = _length_rows(data, measures)
     if not rows:
         return None
-    for (name, null_layer, measure, length), nulls in data.nulls.items():
-        # Nearly alike for every checkpoint; those with a unit are not.
-        if name == data.names[0] and measure in measures and not MEASURES[measure].power:
-            rows += [
-                {"measure": title(measure), "layer": layer, "series": null, "kind": "null",
-                 "length": length, "value": nulls[null]}
-                for layer in ([null_layer] if null_layer else data.layers)
-                for null in SHOWN_NULLS
-                if null in nulls
-            ]  # fmt: skip
     first = "tube_deviation_relative"
     measures.sort(key=lambda measure: measure != first)
     series = colour(data.names, data.names, "series")
@@ -194,6 +173,35 @@ def curve_figure(data: ProbeData) -> Figure | None:
 def _intervals(which: str, colours: Spec) -> Spec:
     rule = interval_rule("y", {}, [{"filter": which}])
     return {**rule, "encoding": {**rule["encoding"], "color": colours}}
+
+
+def _length_rows(data: ProbeData, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """Means of every checkpoint by length, and behind them the nulls that have no unit."""
+    rows: list[dict[str, Any]] = []
+    for name, layer, measure, length in data.rows:
+        if measure in measures and length != NO_LENGTH:
+            cell = data.cell(name, layer, measure, length)
+            assert cell is not None, "the key is of a row"
+            low, high = (None, None) if cell.interval is None else (
+                cell.interval.low, cell.interval.high,
+            )  # fmt: skip
+            rows.append(
+                {"measure": title(measure), "layer": layer, "series": name, "kind": "checkpoint",
+                 "length": length, "value": cell.mean, "low": low, "high": high}
+            )  # fmt: skip
+    if not rows:
+        return []
+    for (name, null_layer, measure, length), nulls in data.nulls.items():
+        # Nearly alike for every checkpoint; those with a unit are not.
+        if name == data.names[0] and measure in measures and not MEASURES[measure].power:
+            rows += [
+                {"measure": title(measure), "layer": layer, "series": null, "kind": "null",
+                 "length": length, "value": nulls[null]}
+                for layer in ([null_layer] if null_layer else data.layers)
+                for null in SHOWN_NULLS
+                if null in nulls
+            ]  # fmt: skip
+    return rows
 
 
 _MEASURED = "isValid(datum.checkpoint) && !isValid(datum.null)"

@@ -28,6 +28,8 @@ from semtube.report.probe_words import SINCE
 MOST_LABELS = 12
 #: Of a trajectory's plot, in pixels: two stand side by side.
 SIDE = 300
+#: Ticks of distances over that of unrelated states: 1 among them, which a log axis may leave out.
+DISTANCES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 #: Where a picture is: its row, layer and plane.
 Place = tuple[str, str, str]
 
@@ -87,7 +89,7 @@ def cone_figure(data: ProbeData) -> Figure | None:
         encoding={
             "x": log_number("step", "step", steps),
             "y": {"field": "value", "type": "quantitative", "title": "distance, relative",
-                  "scale": {"type": "log", "nice": False}},
+                  "scale": {"type": "log", "nice": False}, "axis": {"values": DISTANCES}},
         },
     )  # fmt: skip
 

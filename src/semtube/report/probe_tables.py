@@ -218,14 +218,14 @@ def left_out(data: ProbeData) -> list[str]:
         for what, why in checkpoint["not_measured"].items():
             told.append(f"{name}: no {what.replace('_', ' ')}: {why}")
         # Length decides nearly always, and then alike in every layer and measure of that length.
-        alike: dict[int, set[str]] = {}
-        for left in checkpoint["left_out"]:
+        alike: dict[int, dict[str, None]] = {}
+        for left in sorted(checkpoint["left_out"], key=lambda left: left["length"] or 0):
             length = left["length"]
             what = title(left["measure"]) if length is None else f"{length} tokens"
-            alike.setdefault(left["num_examples"], set()).add(what)
+            alike.setdefault(left["num_examples"], {})[what] = None
         told += [
             f"{name}: {number} of {checkpoint['num_examples']} rows are too short, or without a "
-            f"direction, for: {', '.join(sorted(what))}"
+            f"direction, for: {', '.join(what)}"
             for number, what in alike.items()
         ]
     return told
