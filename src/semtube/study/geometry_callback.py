@@ -29,9 +29,9 @@ class GeometryCallback(TrainerCallback):
         GeometryCallback(batches, every=100).add_to(trainer)
 
     Values stand in the Trainer's log as `geometry/LAYER/MEASURE`, means over documents: tube loss
-    in both forms, turning angle, curvature, chord over path, effective rank, share of the first
-    direction, anisotropy. They are taken after the step that the log line is of. Training is not
-    changed: no gradient, no random number, every module's mode as it was.
+    in both forms, turning angle, step length, curvature, chord over path, effective rank, share of
+    the first direction, anisotropy. They are taken after the step that the log line is of. Training
+    is not changed: no gradient, no random number, every module's mode as it was.
 
     Args:
         batches: what the model takes, such as {"input_ids": ..., "attention_mask": ...}; with
