@@ -189,7 +189,7 @@ def test_one_seed_has_mcnemars_test_and_no_test_over_seeds(tmp_path: Path) -> No
     cells = report.tables[0]
     interval = [column.name for column in cells.columns].index("interval")
     assert {row[interval] for row in cells.shown()} == {
-        "withheld: one seed: nothing says how seeds differ"
+        "withheld: one seed says nothing about how seeds differ"
     }
 
 

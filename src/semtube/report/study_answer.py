@@ -138,7 +138,7 @@ def _multiplier(data: StudyData, multipliers: Sequence[ArmMultiplier]) -> str:
         return ""
     most = max(m.num_examples for m in found)
     share = at.get("fraction", 1.0) / max([*data.study.axes.get("fraction", [1.0])])
-    best = min(found, key=lambda m: (m.value is None, abs(m.num_examples - share * most)))
+    best = min(found, key=lambda m: abs(m.num_examples - share * most))
     told = f"; the data multiplier of {arm}, at the accuracy of {data.study.baseline} with "
     told += f"{best.num_examples:,.0f} examples, is "
     if best.value is None:

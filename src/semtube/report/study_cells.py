@@ -18,7 +18,8 @@ from semtube.report.study_data import (
     StudyData,
     place_of,
 )
-from semtube.statistics.intervals import Interval, t_interval
+from semtube.statistics.cells import summarise_cell
+from semtube.statistics.intervals import Interval
 
 CONFIDENCE = 0.95
 
@@ -30,8 +31,8 @@ class Cell:
     Args:
         scores: the primary score of each seed, a mean over judged test rows.
         num_missing: planned seeds without a score: failed, damaged or not done.
-        interval: Student's, of the mean over seeds; None with fewer than two seeds, and
-            `withheld` says why.
+        interval: Student's, of the mean over seeds; None with fewer than two seeds or equal
+            scores, and `withheld` says why.
         metrics: name -> mean over seeds of a metric of the test rows.
     """
 
@@ -67,11 +68,7 @@ def _cell(data: StudyData, arm: str, place: Place, num_planned: int) -> Cell:
     runs = data.final(arm, place)
     records = [data.runs[p.run] for p in runs]
     scores = tuple(score_on_test(record) for record in records)
-    withheld = ""
-    if len(scores) == 1:
-        withheld = "one seed: nothing says how seeds differ"
-    elif not scores:
-        withheld = "no run with a score"
+    summary = summarise_cell(scores, CONFIDENCE) if scores else None
     tried = {repr(sorted(p.tried.items())): dict(p.tried) for p in runs}
     return Cell(
         arm=arm,
@@ -79,10 +76,10 @@ def _cell(data: StudyData, arm: str, place: Place, num_planned: int) -> Cell:
         seeds=tuple(p.seed for p in runs),
         scores=scores,
         num_missing=num_planned - len(runs),
-        mean=float(np.mean(scores)) if scores else None,
-        deviation=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-        interval=t_interval(scores, CONFIDENCE) if len(scores) > 1 else None,
-        withheld=withheld,
+        mean=summary.mean if summary else None,
+        deviation=summary.deviation if summary else None,
+        interval=summary.interval if summary else None,
+        withheld=summary.withheld if summary else "no run with a score",
         chosen=next(iter(tried.values())) if len(tried) == 1 else {},
         metrics=_mean_metrics(records),
         num_examples=_mean([r.result.get("num_train_examples") for r in records]),

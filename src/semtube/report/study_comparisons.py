@@ -15,7 +15,7 @@ from semtube.scaling.data_multiplier import Multiplier, data_multipliers
 from semtube.statistics.detectable import detectable_difference
 from semtube.statistics.equivalence import equivalence_test
 from semtube.statistics.holm import holm
-from semtube.statistics.intervals import Interval, bootstrap_interval
+from semtube.statistics.intervals import Interval, are_equal, bootstrap_interval
 from semtube.statistics.paired import paired_t_test
 from semtube.statistics.rows import mcnemar_p, sign_flip_p
 
@@ -153,7 +153,7 @@ def _tested(empty: Comparison, pair: Paired, margin: float) -> Comparison:
 def _withheld(by_seed: np.ndarray) -> str:
     if len(by_seed) == 1:
         return "one seed: no test over seeds"
-    if np.ptp(by_seed) == 0:
+    if are_equal(by_seed):
         return f"all {len(by_seed)} seeds differ by the same amount: no spread to test against"
     return ""
 

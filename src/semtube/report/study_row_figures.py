@@ -20,7 +20,7 @@ from semtube.report.marks import (
 from semtube.report.study_cells import CONFIDENCE, Cell, place_name, point_choice
 from semtube.report.study_comparisons import Comparison
 from semtube.report.study_data import Place, RowScores, StudyData
-from semtube.statistics.intervals import t_interval
+from semtube.statistics.cells import summarise_cell
 
 
 def ending_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -> Figure | str:
@@ -33,7 +33,7 @@ def ending_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -
             known = [value for value, count in values if count]
             if not known:
                 continue
-            interval = t_interval(known, CONFIDENCE) if len(known) > 1 else None
+            interval = summarise_cell(known, CONFIDENCE).interval
             rows.append({
                 "arm": cell.arm, "point": place_name(cell.place), "group": group,
                 "rows": max(count for _, count in values), "seeds": len(known),

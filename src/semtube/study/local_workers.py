@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -26,6 +26,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 class _Worker:
     process: Any
     pipe: Connection
+    gpu: str | None
     job: Job | None = None
 
 
@@ -96,11 +97,13 @@ class LocalWorkers:
 
     def _start(self) -> _Worker:
         here, there = _SPAWN.Pipe()
-        gpu = self._gpus[len(self._workers) % len(self._gpus)] if self._gpus else None
+        # The one that fewest workers have: a lost worker's successor takes its place.
+        taken = Counter(worker.gpu for worker in self._workers)
+        gpu = min(self._gpus, key=lambda gpu: taken[gpu], default=None)
         process = _SPAWN.Process(target=_work, args=(there, gpu), daemon=True)
         process.start()
         there.close()  # so that a lost worker's end of the pipe is seen
-        worker = _Worker(process, here)
+        worker = _Worker(process, here, gpu)
         self._workers.append(worker)
         return worker
 
