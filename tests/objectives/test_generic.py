@@ -752,6 +752,12 @@ def test_the_cosine_distances_do_not_see_the_size_of_the_encodings(
         (lambda: LLMJepa(reverse="no"), "reverse is 'no': use one of"),
         (lambda: LLMJepa(temperature=0), "temperature is 0: it must be a number above 0"),
         (lambda: NextLatent(horizon=1.5), "horizon is 1.5: a whole number"),
+        (lambda: Ramp("1", steps=3), "weight is '1': a finite number of at least 0"),
+        (lambda: Ramp(1.0, steps=3, shape=["linear"]), "shape is ['linear']: use one of"),
+        (lambda: Dropped(1.0, rate="half"), "rate is 'half': it must be a number of at least 0"),
+        (lambda: Adaptive("0.05"), "fraction is '0.05': it must be a number above 0"),
+        (lambda: Adaptive(smoothing=None), "smoothing is None: it must be a number of at least 0"),
+        (lambda: Adaptive(maximum=True), "maximum is True: it must be a number above 0"),
         (lambda: objective_from_dict({"objective": ["tube"]}), "objective is ['tube']: use one of"),
     ],
 )  # fmt: skip

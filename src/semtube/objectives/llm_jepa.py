@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semtube.objectives.arguments import needs, needs_positive
 from semtube.objectives.directions import MIN_LENGTH, VectorsAndMatrix, turning_cost
-from semtube.objectives.objective import Encoder, Objective, needs, needs_positive
+from semtube.objectives.objective import Encoder, Objective
 from semtube.objectives.packed_texts import pack, states_at, tokens_of, vectors
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Trajectories
-from semtube.objectives.tube import check_predictor
 from semtube.objectives.weights import Weight
 
 
@@ -58,8 +58,8 @@ class LLMJepa(Objective):
     distance: Literal["cosine", "l2", "mse", "infonce"] = "cosine"
     temperature: float = 0.07
     reverse: bool = False
-    predictor: Literal["none", "linear"] = "none"
-    predictor_rate: float = 100.0
+    predictor: Literal["none", "linear"] = "none"  # type: ignore[misc]
+    predictor_rate: float = 100.0  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +67,6 @@ class LLMJepa(Objective):
         needs("reverse", self.reverse, (False, True))
         needs("distance", self.distance, ("cosine", "l2", "mse", "infonce"))
         needs_positive("temperature", self.temperature)
-        check_predictor(self.predictor, self.predictor_rate, self.layers)
 
     def build_parts(self, width: int) -> nn.Module | None:
         """Predictor vectors and matrix; None with neither."""

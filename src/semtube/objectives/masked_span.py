@@ -11,15 +11,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from semtube.objectives.arguments import needs, needs_whole
 from semtube.objectives.directions import VectorsAndMatrix, turning_cost
 from semtube.objectives.displacements import sum_of_increments
-from semtube.objectives.objective import VECTOR, Encoder, Objective, needs, needs_whole, widened
+from semtube.objectives.objective import VECTOR, Encoder, Objective, widened
 from semtube.objectives.packed_texts import Piece, pack, states_at, tokens_of
 from semtube.objectives.random_keys import fold
 from semtube.objectives.sampling import Law, draw_spans
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Content, Trajectories
-from semtube.objectives.tube import check_predictor
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,8 +56,8 @@ class MaskedSpan(Objective):
     law: Law = "uniform"
     max_length: int | None = None
     content: Content = "text"  # type: ignore[misc]
-    predictor: Literal["none", "linear"] = "none"
-    predictor_rate: float = 100.0
+    predictor: Literal["none", "linear"] = "none"  # type: ignore[misc]
+    predictor_rate: float = 100.0  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,6 @@ class MaskedSpan(Objective):
         needs("law", self.law, ("uniform", "anchored", "sequential"))
         if self.max_length is not None:
             needs_whole("max_length", self.max_length, 1)
-        check_predictor(self.predictor, self.predictor_rate, self.layers)
 
     def build_parts(self, width: int) -> nn.Module:
         """The mask vector, and the linear predictor if there is one."""

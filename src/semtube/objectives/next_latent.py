@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semtube.objectives.arguments import needs_positive, needs_whole
 from semtube.objectives.directions import ScaledLinear
-from semtube.objectives.objective import Encoder, Objective, needs_positive, needs_whole, widened
+from semtube.objectives.objective import Encoder, Objective, widened
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Content, Trajectories
 from semtube.objectives.weights import Weight
@@ -45,13 +46,12 @@ class NextLatent(Objective):
     horizon: int = 1
     expansion: float = 1.0
     content: Content = "all"  # type: ignore[misc]
-    predictor_rate: float = 1.0
+    predictor_rate: float = 1.0  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         needs_whole("horizon", self.horizon, 1)
         needs_positive("expansion", self.expansion)
-        needs_positive("predictor_rate", self.predictor_rate)
 
     def build_parts(self, width: int) -> nn.Module:
         """The predictor p."""

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from semtube.objectives import weights
+from semtube.objectives.arguments import needs, needs_positive
+from semtube.objectives.directions import LinearPredictor
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import CONTENT_ROLES, Trajectories
 from semtube.objectives.weights import Weight
@@ -75,6 +77,9 @@ class Objective:
     content = "text"
     #: Which states are read, see `SemanticTube.layer`.
     layer = -1
+    #: `linear` for a learned matrix, and how many times faster than the model it learns.
+    predictor = "none"
+    predictor_rate = 100.0
 
     weight: Weight = 0.02
 
@@ -94,6 +99,10 @@ class Objective:
                 f"layer is {self.layer!r}: an Adaptive weight is measured at one layer"
             )
         needs("content", self.content, tuple(CONTENT_ROLES))
+        needs("predictor", self.predictor, ("none", "linear"))
+        needs_positive("predictor_rate", self.predictor_rate)
+        if self.predictor == "linear" and len(layers) > 1:
+            raise ValueError(f"layer is {layers}: a predictor serves one layer")
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -112,7 +121,7 @@ class Objective:
 
     def build_parts(self, width: int) -> nn.Module | None:
         """Freshly made learnable parts for states of this width; None where there are none."""
-        return None
+        return LinearPredictor(width, self.predictor_rate) if self.predictor == "linear" else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values under the constructor's names; `objective_from_dict` turns it back."""
@@ -147,34 +156,3 @@ class Objective:
 def widened(values: Tensor) -> Tensor:
     """The values in float32, or in their own type if that is wider."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def needs(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Refuse a choice that is not among the allowed ones.
-
-    Raises:
-        ValueError: naming all of them.
-    """
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}: use one of {allowed}")
-
-
-def needs_whole(name: str, value: Any, least: int) -> None:
-    """Refuse what is no whole number of at least `least`.
-
-    Raises:
-        ValueError: saying so.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is {value!r}: a whole number of at least {least} is needed")
-
-
-def needs_positive(name: str, value: Any) -> None:
-    """Refuse what is no finite number above 0.
-
-    Raises:
-        ValueError: saying so.
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and 0 < value < float("inf")):
-        raise ValueError(f"{name} is {value!r}: it must be a number above 0")

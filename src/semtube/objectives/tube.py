@@ -12,16 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semtube.objectives.directions import LinearPredictor, turning_cost
+from semtube.objectives.arguments import needs, needs_whole
+from semtube.objectives.directions import turning_cost
 from semtube.objectives.displacements import sum_of_increments
-from semtube.objectives.objective import (
-    Encoder,
-    Objective,
-    needs,
-    needs_positive,
-    needs_whole,
-    widened,
-)
+from semtube.objectives.objective import Encoder, Objective, widened
 from semtube.objectives.random_keys import fold
 from semtube.objectives.sampling import Law, draw_spans, draw_triplets
 from semtube.objectives.term import LossTerm
@@ -78,8 +72,8 @@ class SemanticTube(Objective):
     layer: int | tuple[int, ...] = -1  # type: ignore[misc]
     content: Content = "text"  # type: ignore[misc]
     length_weight: Literal["none", "quadratic", "linear"] = "none"
-    predictor: Literal["none", "linear"] = "none"
-    predictor_rate: float = 100.0
+    predictor: Literal["none", "linear"] = "none"  # type: ignore[misc]
+    predictor_rate: float = 100.0  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,11 +84,6 @@ class SemanticTube(Objective):
             needs_whole("max_length", self.max_length, _SHORTEST[self.form])
         needs_whole("draws", self.draws, 1)
         needs("length_weight", self.length_weight, ("none", "quadratic", "linear"))
-        check_predictor(self.predictor, self.predictor_rate, self.layers)
-
-    def build_parts(self, width: int) -> nn.Module | None:
-        """The linear predictor, if there is one."""
-        return LinearPredictor(width, self.predictor_rate) if self.predictor == "linear" else None
 
     def __call__(
         self,
@@ -160,15 +149,3 @@ class SemanticTube(Objective):
         span_NK = spans_NK2.diff(dim=-1)[..., 0]
         lengths_NK2 = torch.stack([ranks.size_N[:, None] - span_NK, span_NK], dim=-1)
         return rest_NKD, span_NKD, lengths_NK2
-
-
-def check_predictor(predictor: str, rate: float, layers: tuple[int, ...]) -> None:
-    """Refuse a predictor that cannot be built.
-
-    Raises:
-        ValueError: an unknown kind, a rate that is not above 0, or more than one layer.
-    """
-    needs("predictor", predictor, ("none", "linear"))
-    needs_positive("predictor_rate", rate)
-    if predictor == "linear" and len(layers) > 1:
-        raise ValueError(f"layer is {layers}: a predictor serves one layer")

@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from semtube.objectives.directions import LinearPredictor, turning_cost
+from semtube.objectives.arguments import needs
+from semtube.objectives.directions import turning_cost
 from semtube.objectives.displacements import sum_of_increments, sum_of_states
-from semtube.objectives.objective import Encoder, Objective, needs
+from semtube.objectives.objective import Encoder, Objective
 from semtube.objectives.random_keys import draw_below, fold
 from semtube.objectives.term import LossTerm
 from semtube.objectives.trajectories import Trajectories
-from semtube.objectives.tube import check_predictor
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,17 +50,12 @@ class TwoView(Objective):
     name: ClassVar[str] = "two_view"
     form: Literal["displacement", "mean", "branch"] = "displacement"
     layer: int | tuple[int, ...] = -1  # type: ignore[misc]
-    predictor: Literal["none", "linear"] = "none"
-    predictor_rate: float = 100.0
+    predictor: Literal["none", "linear"] = "none"  # type: ignore[misc]
+    predictor_rate: float = 100.0  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         needs("form", self.form, ("displacement", "mean", "branch"))
-        check_predictor(self.predictor, self.predictor_rate, self.layers)
-
-    def build_parts(self, width: int) -> nn.Module | None:
-        """The linear predictor, if there is one."""
-        return LinearPredictor(width, self.predictor_rate) if self.predictor == "linear" else None
 
     def __call__(
         self,

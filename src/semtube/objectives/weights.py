@@ -12,6 +12,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from semtube.objectives.arguments import (
+    needs,
+    needs_at_least_zero,
+    needs_positive,
+    needs_share,
+    needs_whole,
+)
 from semtube.objectives.random_keys import draw_below, fold
 
 
@@ -39,12 +46,10 @@ class Ramp:
     shape: Literal["linear", "cosine"] = "linear"
 
     def __post_init__(self) -> None:
-        _check_weight("weight", self.weight)
-        _check_weight("start", self.start)
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise ValueError(f"steps is {self.steps!r}: a whole number of at least 1 is needed")
-        if self.shape not in ("linear", "cosine"):
-            raise ValueError(f"shape is {self.shape!r}: use 'linear' or 'cosine'")
+        needs_at_least_zero("weight", self.weight)
+        needs_at_least_zero("start", self.start)
+        needs_whole("steps", self.steps, 1)
+        needs("shape", self.shape, ("linear", "cosine"))
 
     def at(self, step: int, key: int) -> float:
         """The weight of a step; `key` is not read."""
@@ -73,9 +78,8 @@ class Dropped:
     rate: float
 
     def __post_init__(self) -> None:
-        _check_weight("weight", self.weight)
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"rate is {self.rate}: it must be at least 0 and below 1")
+        needs_at_least_zero("weight", self.weight)
+        needs_share("rate", self.rate)
 
     def at(self, step: int, key: int) -> float:
         """The weight of a step; the same on every process, since it depends on key and step."""
@@ -112,12 +116,9 @@ class Adaptive:
     maximum: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction < math.inf:
-            raise ValueError(f"fraction is {self.fraction}: it must be above 0")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing is {self.smoothing}: it must be at least 0 and below 1")
-        if not 0 < self.maximum < math.inf:
-            raise ValueError(f"maximum is {self.maximum}: it must be above 0")
+        needs_positive("fraction", self.fraction)
+        needs_share("smoothing", self.smoothing)
+        needs_positive("maximum", self.maximum)
 
 
 #: What an objective's `weight` may be.
@@ -135,7 +136,7 @@ def check(weight: Any) -> None:
     if not isinstance(weight, int | float | Ramp | Dropped | Adaptive):
         raise ValueError(f"weight is {weight!r}: give a number, Ramp, Dropped or Adaptive")
     if isinstance(weight, int | float):
-        _check_weight("weight", weight)
+        needs_at_least_zero("weight", weight)
 
 
 def is_never_used(weight: Weight) -> bool:
@@ -168,11 +169,5 @@ def from_plain(value: Any) -> Weight:
         raise ValueError(f"weight has kind {kind!r}: use one of {tuple(_KINDS)}")
     try:
         return _KINDS[kind](**fields)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"weight of kind {kind!r}: {error}") from error
-
-
-def _check_weight(name: str, value: float) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and 0 <= value < math.inf):
-        raise ValueError(f"{name} is {value!r}: a finite number of at least 0 is needed")
