@@ -10,6 +10,7 @@ Shape letters: B rows, T tokens, D hidden size, V vocabulary.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import weakref
 from collections import Counter
@@ -333,6 +334,16 @@ def test_a_micro_batch_without_supervised_tokens_changes_nothing():
     batch = [(ids, len(ids)) for ids, _ in examples(EIGHT)]
     with attach(model, TUBE):
         found = gradient_of(model, model(**padded(batch), num_items_in_batch=torch.tensor(9)).loss)
+    assert all(value.isfinite().all() and not value.any() for value in found.values())
+
+
+@pytest.mark.parametrize("num_items", [0, torch.tensor(0)], ids=["number", "tensor"])
+def test_a_step_without_any_supervised_token_adds_nothing(num_items):
+    # The host's loss is 0 / 0 there, its gradient 0.
+    model = tiny()
+    fields = padded([(ids, len(ids)) for ids, _ in examples(EIGHT)])
+    with attach(model, TUBE):
+        found = gradient_of(model, model(**fields, num_items_in_batch=num_items).loss)
     assert all(value.isfinite().all() and not value.any() for value in found.values())
 
 
@@ -937,6 +948,18 @@ def test_a_term_without_any_document_warns_once_and_is_logged():
     assert same(plain, found)
 
 
+def test_who_never_reads_the_log_is_told_at_the_end():
+    model, useless, usable = tiny(), padded(examples([2, 2])), padded(examples([2, 9]))
+    with pytest.warns(UserWarning, match="no document that it can use"), attach(model, TUBE):
+        model(**useless).loss.backward()
+    with attach(model, TUBE) as handle:  # warnings are errors: both are silent
+        model(**usable).loss.backward()
+    with attach(model, TUBE) as handle:
+        model(**usable).loss.backward()
+        handle.pop_logs()
+        model(**useless).loss.backward()
+
+
 # --- Roles and content.
 
 
@@ -1187,6 +1210,33 @@ def test_an_equal_objective_is_not_attached_twice():
     handle.detach()
     assert hooks_of(model) < before
     attach(model, SemanticTube(weight=0.0)).detach()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (lambda: ("gpt2", TUBE), "model is a str: give the torch module"),
+        (lambda: (TUBE, tiny()), "model is a SemanticTube: give the torch module"),
+        (lambda: (tiny(), tiny()), "objective is no objective: give one"),
+        (lambda: (tiny(), SemanticTube), "objective is the class SemanticTube: give one"),
+    ],
+)
+def test_arguments_that_are_no_model_or_no_objective_are_told_shortly(arguments, sentence):
+    with pytest.raises(UserError, match="^" + sentence) as raised:
+        attach(*arguments())
+    assert len(str(raised.value)) < 120
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("loss_scale", value) for value in ("1", 0, -1.0, math.nan, math.inf, True)),
+        *(("seed", value) for value in ("1", -1, 0.5, None)),
+    ],
+)
+def test_a_seed_or_scale_that_is_none_is_refused(name, value):
+    with pytest.raises(UserError, match=f"^{name} is {value!r}: "):
+        attach(tiny(), TUBE, **{name: value})
 
 
 def test_detaching_without_any_training_is_an_error():

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import semtube
@@ -180,8 +183,11 @@ def test_a_resumed_loop_goes_on_exactly(objective):
     for name, value in resumed.named_parameters():
         assert torch.equal(value, expected[name]), name
     json.dumps(saved[1]["objective"])
-    with pytest.raises(UserError, match="the checkpoint was trained with objective"):
+    told = r"the checkpoint was trained with objective SemanticTube\(weight=0.9\), but "
+    with pytest.raises(UserError, match=told + re.escape(repr(objective))):
         again.load_state_dict({**saved[1], "objective": SemanticTube(0.9).to_dict()})
+    with pytest.raises(UserError, match="the state has no objective, parts, seed, step"):
+        again.load_state_dict(saved[0])
     with pytest.raises(UserError, match="the checkpoint was trained with seed 6"):
         again.load_state_dict({**saved[1], "seed": 6})
 
@@ -278,6 +284,39 @@ def test_the_measured_gradients_are_those_at_the_states():
     cosine = torch.cosine_similarity(next_token.flatten(), term.flatten(), dim=0).item()
     assert logs["gradient_cosine"] == pytest.approx(cosine, abs=1e-4)
     assert logs["term_weight"] == pytest.approx(0.7)
+
+
+def test_an_adaptive_weight_is_read_before_detaching():
+    model = tiny()
+    with attach(model, SemanticTube(Adaptive(0.1))) as handle:
+        model(**rows()).loss.backward()
+    with pytest.raises(UserError, match="the objective is detached"):
+        _ = handle.weight
+
+
+@pytest.mark.parametrize("layout", ["rows", "left", "packed"])
+@pytest.mark.parametrize("objective", [TwoView(form="mean"), LLMJepa()], ids=repr)
+def test_a_text_that_is_supervised_whole_has_no_prompt(objective, layout):
+    # Hosts supervise no document's first token: it is no prompt.
+    ids_BT = torch.arange(3, 27).view(2, 12)
+    place_BT = torch.arange(12).expand(2, 12)
+    for length, documents in ((1, 0), (2, 2)):
+        labels_BT = ids_BT.masked_fill(place_BT < length, -100)
+        batch = {"input_ids": ids_BT, "labels": labels_BT}
+        if layout == "left":
+            batch = {name: F.pad(value, (3, 0), value=-100) for name, value in batch.items()}
+            mask_BT = (batch["input_ids"] != -100).long()
+            ids = batch["input_ids"].clamp_min(0)
+            batch = {"input_ids": ids, "labels": batch["labels"], "attention_mask": mask_BT}
+        elif layout == "packed":
+            batch = {name: value.view(1, -1) for name, value in batch.items()}
+            batch |= {"position_ids": place_BT.reshape(1, -1), "use_cache": False}
+        model = tiny()
+        handle = attach(model, objective)
+        model(**batch).loss.backward()
+        expecting = nullcontext() if documents else pytest.warns(UserWarning, match="no document")
+        with expecting:
+            assert handle.pop_logs()["term_documents"] == documents
 
 
 def test_a_dropped_step_is_a_next_token_step_bit_for_bit():

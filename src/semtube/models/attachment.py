@@ -12,6 +12,8 @@ from semtube.models.decoder import find_decoder, find_state_module, is_distribut
 from semtube.models.parts import Parts
 from semtube.models.shard_precision import check_at_first_forward
 from semtube.models.step_hooks import Shared, StepHooks
+from semtube.objectives.arguments import needs_positive, needs_whole
+from semtube.objectives.catalogue import objective_from_dict
 from semtube.objectives.objective import Objective
 
 
@@ -28,9 +30,8 @@ class Attachment:
         loss_scale: float | None = None,
         measure_gradients: bool = False,
     ) -> None:
-        if not isinstance(objective, Objective):
-            raise UserError(f"objective is {objective!r}: give one, such as SemanticTube(0.02)")
         wrapped, model = model, unwrap(model)
+        _check_arguments(objective, seed, loss_scale)
         self.objective = objective
         found = find_decoder(model, decoder)
         modules = [find_state_module(model, found, layer) for layer in objective.layers]
@@ -149,15 +150,40 @@ class Attachment:
             state: from `state_dict`; its `parts` may be None where the model's checkpoint has them.
 
         Raises:
-            UserError: that one had another objective or seed.
+            UserError: that one had another objective or seed, or `state` is something else.
         """
         mine = {"objective": self.objective.to_dict(), "seed": self._hooks.seed}
+        if missing := {"objective", "seed", "step", "parts"} - set(state):
+            raise UserError(
+                f"the state has no {', '.join(sorted(missing))}: give what an attachment's "
+                "state_dict() returned"
+            )
         for name, value in mine.items():
             if state[name] != value:
                 raise UserError(
-                    f"the checkpoint was trained with {name} {state[name]}, but {value} is asked "
-                    "for: attach the same one to go on"
+                    f"the checkpoint was trained with {name} {_shown(state[name])}, but "
+                    f"{_shown(value)} is asked for: attach the same one to go on"
                 )
         self.step = state["step"]
         if state["parts"] is not None:
             self._parts.load_state_dict(state["parts"])
+
+
+def _check_arguments(objective: Any, seed: Any, loss_scale: Any) -> None:
+    if not isinstance(objective, Objective):
+        what = f"the class {objective.__name__}" if isinstance(objective, type) else "no objective"
+        raise UserError(f"objective is {what}: give one, such as SemanticTube(0.02)")
+    try:
+        needs_whole("seed", seed, 0)
+        if loss_scale is not None:
+            needs_positive("loss_scale", loss_scale)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _shown(value: Any) -> str:
+    """An objective's dict as its constructor call; anything else as it is."""
+    try:
+        return repr(objective_from_dict(value))
+    except (TypeError, ValueError):  # a seed, or an objective of the user's own
+        return repr(value)

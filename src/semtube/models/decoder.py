@@ -13,8 +13,14 @@ def unwrap(model: Any) -> nn.Module:
     """The model inside DistributedDataParallel and torch.compile wrappers.
 
     Raises:
-        UserError: for `nn.DataParallel`, whose replicas are copies that hooks cannot serve.
+        UserError: for what is no module, and for `nn.DataParallel`, whose replicas are copies that
+            hooks cannot serve.
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"model is a {type(model).__name__}: give the torch module that is trained, in a "
+            "trainer trainer.model"
+        )
     while True:
         if isinstance(model, nn.DataParallel):
             raise UserError(

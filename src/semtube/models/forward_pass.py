@@ -59,12 +59,12 @@ class ForwardPass:
             self.weigh_alike(grad)
             return
         tokens_N = self._by_document(supervised_BT.float())
-        items = self.batch.num_items
-        if items is None:
-            items = tokens_N.sum().clamp_min(1)
-        elif isinstance(items, Tensor):
-            items = items.to(tokens_N.device)
-        self.share_N = grad * tokens_N / items
+        items = tokens_N.sum() if self.batch.num_items is None else self.batch.num_items
+        # A step without any supervised token adds nothing, though its loss is not a number.
+        at_least_one = (
+            items.to(tokens_N.device).clamp_min(1) if isinstance(items, Tensor) else max(items, 1)
+        )
+        self.share_N = grad * tokens_N / at_least_one
 
     def weigh_by_log_probs(self, grad_BT: Tensor) -> None:
         """Share of each document, from d(host's loss) / d(log-probability of each token)."""

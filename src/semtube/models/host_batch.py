@@ -57,7 +57,8 @@ class HostBatch:
         """The documents of this batch and the tokens of their trajectories.
 
         Without `token_roles` the text cannot be told from the template: `text` and `all` are then
-        every token that is not padding, and `answer` the supervised tokens.
+        every token that is not padding, `answer` the supervised tokens, and the prompt the others;
+        a text that is supervised whole has no prompt.
 
         Raises:
             UserError: a mask of more than two dimensions, states that do not fit the tokens, or
@@ -79,7 +80,7 @@ class HostBatch:
                 f"{tuple(attended_BT.shape)}: rows and positions must correspond"
             )
         shifted = None if self.cu_seq_lens is None else self.cu_seq_lens + virtual
-        return Trajectories.build(
+        found = Trajectories.build(
             attended_BT=pad_left(attended_BT, virtual),
             content_BT=pad_left(content_BT, virtual),
             input_ids_BT=None if self.input_ids is None else pad_left(self.input_ids, virtual),
@@ -89,6 +90,7 @@ class HostBatch:
             answer_BT=None if answer_BT is None else pad_left(answer_BT, virtual),
             predicting_BT=self._predicting(virtual),
         )
+        return found if self.roles is not None else found.without_lone_first_tokens()
 
     def _attended(self, hidden_BTD: Tensor) -> Tensor:
         if self.roles is not None:

@@ -126,8 +126,8 @@ class StepHooks:
         """The term's weight in the step at hand; a tensor where it is `Adaptive`."""
         weight = self.objective.weight
         if isinstance(weight, weights.Adaptive):
-            meter = self._parts.meter
-            assert meter is not None, "an Adaptive weight has a meter"
+            if (meter := self._parts.meter) is None:
+                raise UserError("the objective is detached: read its Adaptive weight before")
             return meter.weight()
         return weight if isinstance(weight, float | int) else weight.at(self.step, self.seed)
 
@@ -158,6 +158,7 @@ class StepHooks:
         """
         if not self._is_off:
             self._watch.check_used()
+            self.log.warn_if_empty()
 
     # In the order of a step. torch.compile breaks its graph at each and goes on.
 

@@ -18,7 +18,7 @@ class TermLog:
 
     def __init__(self, what: str, num_layers: int) -> None:
         self._what, self._num_layers = what, num_layers
-        self._warned = False
+        self._warned = self._ever_counted = False
         self._sums: Tensor | None = None
 
     def add(self, mean_N: Tensor, counted_N: Tensor, present_N: Tensor) -> None:
@@ -36,12 +36,22 @@ class TermLog:
             distributed.all_reduce(sums)
         total, counted, documents = sums.tolist()
         mean = {"term_loss": total / counted} if counted else {}
-        if not counted and not self._warned:
+        self._ever_counted |= counted > 0
+        if not counted:
+            self._warn()
+        counted, documents = counted / self._num_layers, documents / self._num_layers
+        return {**mean, "term_documents": counted, "term_skipped": documents - counted}
+
+    def warn_if_empty(self) -> None:
+        """Tell who never read the log that no document had a cost. Reads the device once."""
+        if not self._ever_counted and self._sums is not None and not self._sums[1]:
+            self._warn()
+
+    def _warn(self) -> None:
+        if not self._warned:
             self._warned = True
             warnings.warn(
                 f"{self._what} found no document that it can use (too short, or without a prompt "
                 "or answer): the term is zero",
-                stacklevel=3,
+                stacklevel=4,
             )
-        counted, documents = counted / self._num_layers, documents / self._num_layers
-        return {**mean, "term_documents": counted, "term_skipped": documents - counted}

@@ -5,7 +5,7 @@ Shape letters: B rows, T tokens, N documents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Literal
 
@@ -139,6 +139,15 @@ class Trajectories:
     def moving(self, mask_BT: Tensor) -> Tensor:
         """(B, T) bool: those tokens of a mask that have an increment, a token before them."""
         return mask_BT & self._follows_BT
+
+    def without_lone_first_tokens(self) -> Trajectories:
+        """The same without prompts that are a document's first token alone.
+
+        Hosts supervise no document's first token. So where labels tell the prompt, a text that is
+        trained whole would have that token as its prompt.
+        """
+        answered_BT = F.pad(self.answer_BT[:, 1:], (0, 1))
+        return replace(self, prompt_BT=self.prompt_BT & (self._follows_BT | ~answered_BT))
 
     def ranks(self, mask_BT: Tensor) -> ContentRanks:
         """Where the j-th token of a mask stands in each document; padding is in no mask."""
