@@ -35,6 +35,27 @@ def trainer(folder: Path, steps: int) -> Trainer:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_checkpoint_of_another_objective_is_refused_and_an_unknown_one_told(
+    tmp_path: Path,
+) -> None:
+    def train(objective: semtube.Objective, *, resume: bool, with_callback: bool = True) -> None:
+        host = trainer(tmp_path, 6 if resume else 3)
+        with semtube.attach(host.model, objective) as attachment:
+            if with_callback:
+                TermCallback(attachment).add_to(host)
+            host.train(resume_from_checkpoint=resume)
+
+    train(semtube.Curvature(), resume=False)
+    told = "trained with objective Curvature.*, but SemanticTube.* is asked for"
+    with pytest.raises(semtube.UserError, match=told):
+        train(semtube.SemanticTube(), resume=True)
+    train(semtube.Curvature(), resume=False, with_callback=False)
+    (tmp_path / "checkpoint-3" / "semtube.json").unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match="nobody knows whether it was trained with SemanticTube"):
+        train(semtube.SemanticTube(), resume=True)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_log_has_both_losses_and_a_resumed_run_draws_alike(tmp_path: Path) -> None:
     tube = semtube.SemanticTube(weight=0.5)
 

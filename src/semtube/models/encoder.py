@@ -111,12 +111,7 @@ class ModelEncoder:
         Raises:
             UserError: the model has no dropout, so that a second pass would be the first.
         """
-        if not has_dropout(self._causal_lm):
-            raise UserError(
-                f"{type(self._causal_lm).__name__} drops nothing, so two passes are equal and "
-                "R-Drop has nothing to compare: set a dropout (attention_dropout in its config, "
-                "lora_dropout of its adapters)"
-            )
+        check_dropout(self._causal_lm)
         kwargs = {**self._kwargs, "use_cache": False, "past_key_values": None}
         with self._own_dropout(), torch.autocast(**self._autocast):
             return self._wrap(states_of(self._decoder(*self._args, **kwargs)))
@@ -171,11 +166,20 @@ class ModelEncoder:
             yield
 
 
-def has_dropout(model: nn.Module) -> bool:
-    """Whether a training pass of the model draws any dropout mask."""
+def check_dropout(model: nn.Module) -> None:
+    """A training pass of the model must draw some dropout mask.
+
+    Raises:
+        UserError: it draws none.
+    """
     rate_names = ("dropout", "attention_dropout", "activation_dropout", "hidden_dropout")
-    return any(
+    if not any(
         (isinstance(module, nn.Dropout) and module.p > 0)
         or any(isinstance(r := getattr(module, name, 0), float) and r > 0 for name in rate_names)
         for module in model.modules()
-    )
+    ):
+        raise UserError(
+            f"{type(model).__name__} drops nothing, so two passes are equal and R-Drop has nothing "
+            "to compare: set a dropout (attention_dropout in its config, lora_dropout of its "
+            "adapters)"
+        )

@@ -65,7 +65,13 @@ class TermCallback(TrainerCallback):
                 f"{self.attachment.objective} cannot go on: resume with the TermCallback from a "
                 "checkpoint that was saved with it"
             )
-        if description.is_file():
+        if not description.is_file():
+            warnings.warn(
+                f"{str(folder)!r} was saved without TermCallback, so nobody knows whether it was "
+                f"trained with {self.attachment.objective}",
+                stacklevel=2,
+            )
+        else:
             parts = load_file(tensors) if self._needs_own_file else None
             self.attachment.load_state_dict({**read_json(description), "parts": parts})
 

@@ -28,11 +28,13 @@ from semtube.data.rendering import Rendered
 from semtube.data.tokens import Collator
 from semtube.errors import UserError
 from semtube.models.attach import attach
-from semtube.models.decoder import find_decoder, find_state_module
+from semtube.models.decoder import causal_lm_of, find_decoder, find_state_module
+from semtube.models.encoder import check_dropout
 from semtube.models.loading import LoadedModel
 from semtube.objectives import weights
 from semtube.objectives.catalogue import OBJECTIVES, objective_from_dict
 from semtube.objectives.objective import Objective
+from semtube.objectives.r_drop import RDrop
 from semtube.objectives.weights import Adaptive, Dropped, Ramp, Weight
 from semtube.run_folder import RunFolder
 from semtube.seeding import stream_seed
@@ -256,8 +258,7 @@ def check_trainable(config: RunConfig, model: Any, num_rows: int) -> None:
     """Find out before anything is written whether this model can be trained as configured.
 
     Raises:
-        UserError: no parameter to train, an objective's layer that does not exist, rows longer
-            than the model's context, an unknown tracker, or a disk that is too full.
+        UserError: it cannot, the tracker is unknown, or the disk is too full.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"model {config.model!r} has no parameter to train")
@@ -268,6 +269,8 @@ def check_trainable(config: RunConfig, model: Any, num_rows: int) -> None:
     if objective is not None:
         for layer in objective.layers:
             find_state_module(model, find_decoder(model), layer)
+        if isinstance(objective, RDrop) and not weights.is_never_used(objective.weight):
+            check_dropout(causal_lm_of(model))
     try:
         for tracker in get_reporting_integration_callbacks(config.report_to):
             tracker()
