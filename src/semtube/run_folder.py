@@ -12,6 +12,9 @@ from typing import Any
 
 from semtube.errors import UserError
 
+#: Version of how a study and its runs are stored.
+FORMAT = 1
+
 
 class WriteError(UserError):
     """The disk is full or refuses a write; what was written before is whole, to go on from.
@@ -133,17 +136,22 @@ class RunFolder:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all, see `write_text`."""
+    """Write whole or not at all, see `write_bytes`."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """One JSON value a line, written whole or not at all, see `write_text`."""
+    """One JSON value a line, written whole or not at all, see `write_bytes`."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_text(path: Path, text: str) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write whole or not at all: a temporary file beside it, then an atomic rename.
 
     Raises:
@@ -152,14 +160,32 @@ def write_text(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with writing(path):
-            with part.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with part.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def read_formatted(path: Path) -> dict[str, Any]:
+    """The stored values of a study or store that this version can read.
+
+    Raises:
+        UserError: written by a newer version, or damaged.
+    """
+    values = read_json(path)
+    found = values.get("format") if isinstance(values, dict) else None
+    if not isinstance(found, int):
+        raise UserError(f"{path}: holds no format number: it is no study of semtube")
+    if found > FORMAT:
+        raise UserError(
+            f"{path}: written by a newer semtube (format {found}, this one reads {FORMAT}): "
+            "upgrade semtube, or choose another folder"
+        )
+    return values
 
 
 def read_json(path: Path) -> Any:

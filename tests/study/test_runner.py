@@ -8,16 +8,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
 from small_study import STUDY, InThisProcess, changed
 
+from semtube.cli.study_display import plan_lines
 from semtube.errors import UserError
 from semtube.report.study_changes import changes
 from semtube.report.study_reading import read_study
 from semtube.run_folder import read_json, write_json
+from semtube.study import local_workers
 from semtube.study.cost import estimate_costs
 from semtube.study.design import Study
 from semtube.study.job import Job, do_job, plain_config
@@ -157,6 +161,45 @@ def test_damaged_files_are_named_set_aside_and_done_again(
     assert read_json(path / "runs" / run / "readings" / "test" / "metrics.json") == before
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "examples.jsonl"])
+def test_damaged_scores_are_named_set_aside_and_decoded_again(
+    done: StudyFolder, tmp_path: Path, name: str
+) -> None:
+    path = copy(done, tmp_path)
+    run = planned(done)[-1]["run"]
+    reading = path / "runs" / run / "readings" / "test"
+    before = {file.name: file.read_bytes() for file in reading.iterdir()}
+    (reading / name).write_text('{"half": ')
+    _, workers, ended = do_study(STUDY, path)
+    assert [job.run for job in workers.jobs] == [run]
+    [note] = ended[0][1].notes
+    assert name in note
+    assert "set aside as test.damaged-1, the rows are decoded again" in note
+    assert (path / "runs" / run / "test.damaged-1" / name).read_text() == '{"half": '
+    after = {file.name: file.read_bytes() for file in reading.iterdir()}
+    # Twice decoded, and told so.
+    assert [len(found.pop("reads.jsonl").splitlines()) for found in (before, after)] == [1, 2]
+    assert after == before
+
+
+def test_a_lost_workers_successor_takes_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    class Process:
+        def __init__(self, args: tuple, **_: object) -> None:
+            given.append(args[1])
+
+        def start(self) -> None:
+            pass
+
+    monkeypatch.setattr(local_workers, "_SPAWN", SimpleNamespace(Pipe=Pipe, Process=Process))
+    workers = local_workers.LocalWorkers(3, ["4", "7"])
+    started = [workers._start() for _ in range(3)]
+    workers._workers.remove(started[1])
+    workers._start()
+    assert given == ["4", "7", "4", "7"]
+
+
 def test_a_failed_run_stays_visible_and_is_tried_again_only_when_asked(tmp_path: Path) -> None:
     study = changed(
         axes={"seed": [1]},
@@ -226,7 +269,7 @@ def test_an_arm_whose_trials_all_failed_has_no_final_runs(done: StudyFolder) -> 
 
 def test_the_plan_counts_every_run_once(done: StudyFolder, tmp_path: Path) -> None:
     rows = estimate_costs(STUDY, done)
-    assert [(r.phase, r.arm, r.num_runs, r.num_done) for r in rows] == [
+    assert [(r.phase, r.arm, len(r.runs), len(r.done)) for r in rows] == [
         ("tuning", "ntp", 2, 2), ("tuning", "tube", 2, 2),
         ("final", "ntp", 3, 3), ("final", "tube", 3, 3),
     ]  # fmt: skip
@@ -234,10 +277,16 @@ def test_the_plan_counts_every_run_once(done: StudyFolder, tmp_path: Path) -> No
     new = StudyFolder(tmp_path / "new")
     study = done.with_generated(replace(STUDY, seconds_per_step=0.5), write=False)
     rows = estimate_costs(study, new)
-    assert [(r.num_runs, r.num_done, r.num_steps) for r in rows] == [
+    assert [(len(r.runs), len(r.done), r.num_steps) for r in rows] == [
         (2, 0, 12), (2, 0, 12), (3, 0, 18), (3, 0, 18),
     ]  # fmt: skip
     assert not new.path.exists()
+    lines = plan_lines(rows).splitlines()
+    assert [line.split("  ")[0] for line in lines[:4]] == [run["run"] for run in planned(done)[:4]]
+    # Nothing is chosen in the new folder, so final runs have no tuned settings yet.
+    tuned = ["learning_rate" in line or "weight" in line for line in lines]
+    assert tuned == [True] * 4 + [False] * 6
+    assert not any(line.endswith("(done)") for line in lines)
 
 
 FILE = """

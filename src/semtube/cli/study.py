@@ -81,12 +81,14 @@ def run(argv: list[str]) -> int:
 def _plan(study: Study, folder: StudyFolder, num_workers: int) -> int:
     from rich.console import Console
 
-    from semtube.cli.study_display import plan_table
+    from semtube.cli.study_display import plan_lines, plan_table
     from semtube.study.cost import estimate_costs
 
     console = Console()
     console.print(f"Question: {study.question}\nHypothesis: {study.hypothesis}", markup=False)
-    console.print(plan_table(estimate_costs(study, folder), num_workers))
+    costs = estimate_costs(study, folder)
+    console.print(plan_lines(costs), markup=False, highlight=False, soft_wrap=True)
+    console.print(plan_table(costs, num_workers))
     return 0
 
 
@@ -142,7 +144,12 @@ def _workers(options: Any) -> Workers:
         from semtube.study.ray_workers import RayWorkers
 
         address = None if options.ray == "local" else options.ray
-        return RayWorkers(options.workers, address, num_gpus=1 if options.gpus else 0)
+        return RayWorkers(
+            options.workers,
+            address,
+            num_threads=options.threads,
+            num_gpus=1 if options.gpus else 0,
+        )
     from semtube.study.local_workers import LocalWorkers
 
     return LocalWorkers(options.workers, options.gpus.split(",") if options.gpus else [])

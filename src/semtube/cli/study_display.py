@@ -20,7 +20,7 @@ from semtube.study.store import Store
 
 
 def plan_table(costs: Sequence[ArmCost], num_workers: int) -> Group:
-    """Runs, what is left of them, and the time that should take."""
+    """Runs by arm, what is left of them, and the time that should take."""
     table = Table(title="plan")
     for column in ("phase", "arm", "runs", "done", "steps left", "seconds a step", "hours left"):
         table.add_column(column, justify="left" if column in ("phase", "arm") else "right")
@@ -29,7 +29,7 @@ def plan_table(costs: Sequence[ArmCost], num_workers: int) -> Group:
         each = f"{cost.seconds_per_step:.3f} ({cost.source})" if known else cost.source
         hours = f"{_hours(cost):.2f}" if known or not cost.num_steps else "?"
         table.add_row(
-            cost.phase, Text(cost.arm), f"{cost.num_runs:,}", f"{cost.num_done:,}",
+            cost.phase, Text(cost.arm), f"{len(cost.runs):,}", f"{len(cost.done):,}",
             f"{cost.num_steps:,}", each, hours,
         )  # fmt: skip
     total = sum(_hours(cost) for cost in costs)
@@ -37,6 +37,15 @@ def plan_table(costs: Sequence[ArmCost], num_workers: int) -> Group:
     if any(cost.seconds_per_step is None and cost.num_steps for cost in costs):
         sentence += ", and what is marked ? beside"
     return Group(table, Text(f"{sentence}; decoding is not counted."))
+
+
+def plan_lines(costs: Sequence[ArmCost]) -> str:
+    """Every run with its id, a line each; without tuned settings where none are chosen yet."""
+    return "\n".join(
+        f"{run.run}  {run_name(run)}{' (done)' if run.run in cost.done else ''}"
+        for cost in costs
+        for run in cost.runs
+    )
 
 
 def _hours(cost: ArmCost) -> float:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from semtube.report.escaping import script_json
 from semtube.report.marks import Figure
 from semtube.report.table import Table
-from semtube.run_folder import write_text
+from semtube.run_folder import write_bytes, write_text
 from semtube.version import __version__
 
 VEGA_LITE = "6.4"
@@ -91,8 +91,7 @@ def draw(figure: Figure, folder: Path) -> None:
     spec["config"] = spec["config"] | {"background": "white", "font": "sans-serif", "padding": 12}
     svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
     write_text(folder / f"{figure.name}.svg", svg)
-    png = vl_convert.svg_to_png(svg, scale=2)
-    (folder / f"{figure.name}.png").write_bytes(png)
+    write_bytes(folder / f"{figure.name}.png", vl_convert.svg_to_png(svg, scale=2))
 
 
 def _asset(name: str) -> str:

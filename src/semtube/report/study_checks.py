@@ -77,7 +77,11 @@ def _by_seed_and_point(data: StudyData) -> dict[tuple[Any, ...], list[RunRecord]
 def _same_in_all_arms(data: StudyData, name: str, read: Callable[[RunRecord], Any]) -> Check | None:
     groups = _by_seed_and_point(data)
     values = {key: [read(run) for run in runs] for key, runs in groups.items()}
-    known = {key: found for key, found in values.items() if all(v is not None for v in found)}
+    known = {
+        key: found
+        for key, found in values.items()
+        if len(found) > 1 and all(value is not None for value in found)
+    }
     if not known:
         return None
     for (place, seed), found in known.items():

@@ -25,10 +25,7 @@ from semtube.report.study_data import (
     StudyData,
     StudyRecord,
 )
-from semtube.run_folder import RunFolder, read_json
-
-#: The newest layout of a study's folder that is read here.
-FORMAT = 1
+from semtube.run_folder import RunFolder, read_formatted, read_json
 
 
 def read_study(folder: Path) -> StudyData:
@@ -57,10 +54,10 @@ def read_study(folder: Path) -> StudyData:
 
 def _read_design(folder: Path) -> tuple[StudyRecord, Path]:
     path = folder / "study.json"
-    values = _checked_format(path)
+    values = read_formatted(path)
     store = folder / values.get("runs", "runs")
     if (store / "store.json").exists():
-        _checked_format(store / "store.json")
+        read_formatted(store / "store.json")
     names = StudyRecord.__dataclass_fields__
     missing = [f.name for f in names.values() if f.default is MISSING and f.name not in values]
     if missing:
@@ -70,19 +67,6 @@ def _read_design(folder: Path) -> tuple[StudyRecord, Path]:
         if arm not in study.arms:
             raise UserError(f"{path}: {name} names arm {arm!r}, which is not among its arms")
     return study, store
-
-
-def _checked_format(path: Path) -> dict[str, Any]:
-    values = _mapping(path)
-    found = values.get("format")
-    if not isinstance(found, int):
-        raise UserError(f"{path}: holds no format number: it is no study of semtube")
-    if found > FORMAT:
-        raise UserError(
-            f"{path}: written by a newer semtube (format {found}, this one reads {FORMAT}): "
-            "upgrade semtube to report on it"
-        )
-    return values
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semtube.errors import UserError
@@ -27,7 +27,8 @@ class ArmCost:
     """The runs of one arm in one phase.
 
     Args:
-        num_runs, num_done: different runs, and how many of them have their result.
+        runs: the different ones; without tuned settings where these are not chosen yet.
+        done: ids of those that have their result.
         num_steps: optimizer steps of those not done.
         seconds_per_step: None where nobody knows.
         source: where seconds_per_step is from.
@@ -35,8 +36,8 @@ class ArmCost:
 
     phase: str
     arm: str
-    num_runs: int
-    num_done: int
+    runs: tuple[PlannedRun, ...]
+    done: frozenset[str]
     num_steps: int
     seconds_per_step: float | None
     source: str
@@ -60,6 +61,7 @@ def estimate_costs(study: Study, folder: StudyFolder) -> list[ArmCost]:
 def _estimate(study: Study, folder: StudyFolder) -> list[ArmCost]:
     identities = Identities()
     choices = read_json(folder.chosen) if folder.chosen.is_file() else {}
+    chosen = set(choices)
     if study.tuning is not None:
         for arm in study.arms:
             guess = {"at": {}, "chosen": study.combinations(arm)[0]}
@@ -74,7 +76,10 @@ def _estimate(study: Study, folder: StudyFolder) -> list[ArmCost]:
                 r.run: r for r in runs if r.arm == arm and (phase == "tuning" or r.run not in seen)
             }
             if own:
-                rows.append(_cost(study, phase, arm, list(own.values()), folder.store, identities))
+                cost = _cost(study, phase, arm, list(own.values()), folder.store, identities)
+                if phase == "final" and study.tuning is not None and arm not in chosen:
+                    cost = replace(cost, runs=tuple(replace(r, tried={}) for r in cost.runs))
+                rows.append(cost)
     return rows
 
 
@@ -91,12 +96,12 @@ def _cost(
     measured = [
         seconds for run in runs if (seconds := _seconds_per_step(store, run.run)) is not None
     ]
+    seconds = statistics.median(measured) if measured else study.seconds_per_step
+    source = "stated" if seconds is not None else "not known"
     if measured:
-        return ArmCost(phase, arm, len(runs), len(runs) - len(left), steps,
-                       statistics.median(measured), f"median of {len(measured)} runs")  # fmt: skip
-    stated = study.seconds_per_step
-    source = "stated" if stated is not None else "not known"
-    return ArmCost(phase, arm, len(runs), len(runs) - len(left), steps, stated, source)
+        source = f"median of {len(measured)} runs"
+    done = frozenset(run.run for run in runs) - {run.run for run in left}
+    return ArmCost(phase, arm, tuple(runs), done, steps, seconds, source)
 
 
 def _seconds_per_step(store: Store, run: str) -> float | None:

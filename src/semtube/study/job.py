@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from semtube.config import RunConfig
 from semtube.run_folder import RunFolder, WriteError, writing
-from semtube.study.store import Store
+from semtube.study.store import READS, Store
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def do_job(job: Job) -> Outcome:
 
 
 def _do_held(job: Job, store: Store) -> Outcome:
-    note = store.set_aside_damage(job.run)
-    notes = (note,) if note else ()
+    notes = store.set_aside_damage(job.run)
     known = store.failure(job.run)
     if known is not None and not job.retry:
         return Outcome("failed", known, notes)
@@ -103,7 +102,7 @@ def _finish(job: Job, folder: RunFolder) -> None:
 def note_read(folder: Path) -> None:
     """Count one decoding of a split's rows, also one that is killed before its scores are kept."""
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}) + "\n"
-    path = folder / "reads.jsonl"
+    path = folder / READS
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:

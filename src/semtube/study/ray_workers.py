@@ -19,10 +19,18 @@ class RayWorkers:
     Args:
         num_workers: jobs at once on this machine, where Ray is started here.
         address: of a running cluster, such as `auto`; unset to start Ray here.
+        num_threads: CPUs that a job needs.
         num_gpus: GPUs (or a share of one) that a job needs.
     """
 
-    def __init__(self, num_workers: int, address: str | None = None, num_gpus: float = 0) -> None:
+    def __init__(
+        self,
+        num_workers: int,
+        address: str | None = None,
+        *,
+        num_threads: int = 1,
+        num_gpus: float = 0,
+    ) -> None:
         try:
             import ray
         except ModuleNotFoundError as error:
@@ -32,18 +40,17 @@ class RayWorkers:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             if address is None:
-                ray.init(num_cpus=num_workers, include_dashboard=False, **quiet)
+                ray.init(num_cpus=num_workers * num_threads, include_dashboard=False, **quiet)
             else:
                 ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(f"--ray {address or ''}: {str(error).splitlines()[0]}") from error
-        self._num_gpus = num_gpus
+        self._needs = {"num_cpus": num_threads, "num_gpus": num_gpus}
 
     def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Outcome] | None]:
         """As LocalWorkers.run."""
         ray = self._ray
-        options = {"num_cpus": 1, "num_gpus": self._num_gpus, "max_retries": MAX_LOST}
-        task = ray.remote(**options)(do_job)
+        task = ray.remote(**self._needs, max_retries=MAX_LOST)(do_job)
         pending = {task.remote(job): job for job in jobs}
         try:
             while pending:

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 from filelock import FileLock
 
 from semtube.errors import UserError
-from semtube.run_folder import WriteError, read_json, write_json, writing
+from semtube.run_folder import FORMAT, WriteError, read_formatted, read_json, write_json, writing
 from semtube.study.choosing import choose
 from semtube.study.design import Study
 from semtube.study.fixed_first import change_entry, change_sentence, changed_names
 from semtube.study.generated import write_generated
 from semtube.study.job import Job, Outcome, plain_config
 from semtube.study.plan import Identities, PlannedRun, final_runs, tuning_runs
-from semtube.study.store import FORMAT, Store, check_format
+from semtube.study.store import Store
 
 #: Of generated rows the share that is kept for testing.
 TEST_FRACTION = 0.1
@@ -87,7 +87,7 @@ class StudyFolder:
             "changed": [],
         }
         if self.study.is_file():
-            before = check_format(self.study)
+            before = read_formatted(self.study)
             values["changed"] = before.get("changed", [])
             runs = self._planned_runs()
             num_done = sum(self.store.folder(run).is_done for run in runs)

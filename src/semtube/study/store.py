@@ -6,15 +6,23 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from semtube.errors import UserError
-from semtube.run_folder import RunFolder, WriteError, read_json, write_json, writing
+from semtube.evaluation.compare import read_records
+from semtube.run_folder import (
+    FORMAT,
+    RunFolder,
+    WriteError,
+    read_formatted,
+    read_json,
+    write_json,
+    writing,
+)
 
-#: Version of how a study and its runs are stored.
-FORMAT = 1
+#: Of a split that is decoded: its scores, written last, and a line for every decoding.
+METRICS, READS = "metrics.json", "reads.jsonl"
 
 
 class Store:
@@ -23,6 +31,7 @@ class Store:
     ID/               a RunFolder
     .locks/ID.lock    held by the process that works on it, and free when that process ends
     ID.damaged-N/     set aside: a file of it could not be read
+    ID/SPLIT.damaged-N/   the same of the scores of a split
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +52,7 @@ class Store:
         stored = self.path / "store.json"
         if not stored.is_file():
             write_json(stored, {"format": FORMAT})
-        check_format(stored)
+        read_formatted(stored)
 
     @contextlib.contextmanager
     def hold(self, run: str) -> Iterator[bool]:
@@ -62,28 +71,35 @@ class Store:
         finally:
             lock.release()
 
-    def set_aside_damage(self, run: str) -> str | None:
-        """Move a run out of the way if one of its files cannot be read; says so.
+    def set_aside_damage(self, run: str) -> tuple[str, ...]:
+        """Move a run, or what it has decoded, out of the way if a file cannot be read; says so.
 
         Only for the process that holds the run.
         """
         folder = self.folder(run)
         for path in (folder.config, folder.identity, folder.environment, folder.result):
-            problem = _problem(path)
-            if problem is not None:
-                number = 1
-                while (aside := self.path / f"{run}.damaged-{number}").exists():
-                    number += 1
-                with writing(aside):
-                    folder.path.rename(aside)
-                return f"{problem}: set aside as {aside.name}, the run is done again"
-        return None
+            if (problem := _problem(path)) is not None:
+                aside = _set_aside(folder.path, folder.path)
+                return (f"{problem}: set aside as {aside.name}, the run is done again",)
+        notes = []
+        for reading in sorted(folder.readings.glob("*/")):
+            if (problem := _problem_of_reading(reading)) is not None:
+                # Beside the readings, or it would be taken for a split.
+                aside = _set_aside(reading, folder.path / reading.name)
+                notes.append(f"{problem}: set aside as {aside.name}, the rows are decoded again")
+                reads = aside / READS
+                if reads.is_file():  # how often the rows were decoded stays known
+                    with writing(reading):
+                        reading.mkdir()
+                        reads.rename(reading / READS)
+        return tuple(notes)
 
     def is_read(self, run: str, split: str) -> bool:
         """Whether a run is done and has decoded a split."""
         folder = self.folder(run)
-        metrics = folder.readings / split / "metrics.json"
-        return _is_whole(folder.result) and _is_whole(metrics)
+        reading = folder.readings / split
+        has_both = _is_whole(folder.result) and (reading / METRICS).exists()
+        return has_both and _problem_of_reading(reading) is None
 
     def failure(self, run: str) -> str | None:
         """Why a run failed; None too where the disk was at fault, which is no fault of the run."""
@@ -111,24 +127,6 @@ class Store:
         return 0
 
 
-def check_format(path: Path) -> dict[str, Any]:
-    """The stored values of a study or store that this version can read.
-
-    Raises:
-        UserError: written by a newer version, or damaged.
-    """
-    values = read_json(path)
-    found = values.get("format") if isinstance(values, dict) else None
-    if not isinstance(found, int):
-        raise UserError(f"{path}: holds no format number: it is no study of semtube")
-    if found > FORMAT:
-        raise UserError(
-            f"{path}: written by a newer semtube (format {found}, this one reads {FORMAT}): "
-            "upgrade semtube, or choose another folder"
-        )
-    return values
-
-
 def _problem(path: Path) -> str | None:
     if not path.exists():
         return None
@@ -137,6 +135,28 @@ def _problem(path: Path) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+def _problem_of_reading(reading: Path) -> str | None:
+    """What is wrong with a split's scores; those that were not written to their end are not."""
+    if not (reading / METRICS).exists():
+        return None
+    try:
+        read_json(reading / METRICS)
+        read_records(reading / "examples.jsonl")
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _set_aside(path: Path, name: Path) -> Path:
+    """Rename to NAME.damaged-N, the first N that is free."""
+    number = 1
+    while (aside := name.with_name(f"{name.name}.damaged-{number}")).exists():
+        number += 1
+    with writing(aside):
+        path.rename(aside)
+    return aside
 
 
 def _is_whole(path: Path) -> bool:
