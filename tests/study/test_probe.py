@@ -268,7 +268,10 @@ def test_rows_without_a_prompt_are_told_where_the_answer_is_asked_for(
     asked = replace(options, data=str(path), content="answer", output=str(tmp_path / "p"))
     said: list[str] = []
     probe_models(models[:1], asked, say=said.append)
-    assert said == ["one: 1 of 2 rows have no prompt: all of their text counts as the answer"]
+    assert said == [
+        "one: 1 of 2 rows have no prompt: all of their text counts as the answer",
+        "one: all rows measured; next their states as sets, the cone, the nulls",
+    ]
 
 
 def test_a_capacity_that_cannot_be_had_is_told(models, options, tmp_path, monkeypatch) -> None:

@@ -147,6 +147,8 @@ class _Probing:
             self.options,
         )  # fmt: skip
         self.table.add(probe.documents(lambda done: self.on_progress(name, done, len(tokens.rows))))
+        if self.options.measures == "all":  # which takes longer than the rows where these are few
+            self.say(f"{name}: all rows measured; next their states as sets, the cone, the nulls")
         self.table.add(self._predictions(probe, renderer.stop_ids))
         probe.read_views()
         reasons: dict[str, str] = {}
