@@ -17,8 +17,6 @@ MIN_SIZES = 4
 _EXPONENTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 #: Floors to start from, as shares of the lowest loss.
 _FLOORS = (0.01, 0.3, 0.6, 0.9)
-# The usual ftol stops long before the gradient is small; three parameters need few corrections.
-_SOLVER = {"gtol": 1e-5, "ftol": 1e-13, "maxiter": 2_000, "maxfun": 5_000, "maxls": 40}
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def fit_curve(num_examples: np.ndarray, losses: np.ndarray, *, near: Curve | Non
     """Fit the law to (size, loss) pairs, each run a pair of its own.
 
     Minimises the *sum* of Huber(log loss - log law, 1e-3): an average would let the optimizer stop
-    early. Twenty starts over exponent and floor, by L-BFGS in log parameters with exact gradients.
+    early. Twenty starts over exponent and floor, by BFGS in log parameters with exact gradients.
 
     Args:
         near: for resampled runs: start from this curve and from the best of a few floors only. The
@@ -76,7 +74,7 @@ def fit_curve(num_examples: np.ndarray, losses: np.ndarray, *, near: Curve | Non
     log_m, log_y = np.log(m) - centre, np.log(y)
     found = [
         optimize.minimize(
-            _objective, start, args=(log_m, log_y), jac=True, method="L-BFGS-B", options=_SOLVER
+            _objective, start, args=(log_m, log_y), jac=True, method="BFGS", options={"gtol": 1e-5}
         )
         for start in (_starts(y, log_m) if near is None else _few_starts(y, log_m, near, centre))
     ]
