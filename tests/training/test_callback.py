@@ -1,6 +1,8 @@
 """In somebody else's Trainer the term is logged beside the host's own loss."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +55,23 @@ def test_a_checkpoint_of_another_objective_is_refused_and_an_unknown_one_told(
     (tmp_path / "checkpoint-3" / "semtube.json").unlink(missing_ok=True)
     with pytest.warns(UserWarning, match="nobody knows whether it was trained with SemanticTube"):
         train(semtube.SemanticTube(), resume=True)
+
+
+def test_a_checkpoint_that_lacks_the_parts_beside_adapters_is_not_whole(tmp_path: Path) -> None:
+    def found(*names: str, **attributes: object) -> bool:
+        folder = tmp_path / "-".join(names)
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            (folder / name).touch()
+        attachment: Any = SimpleNamespace(has_parts=True, model=SimpleNamespace(**attributes))
+        return TermCallback(attachment).has_parts_in(folder)
+
+    both = ("semtube.safetensors", "semtube.json")
+    assert found(*both, peft_config={})
+    # The second is written last, so the first alone may be half of it.
+    assert not found(*both[:1], peft_config={})
+    assert not found(peft_config={})
+    assert found()  # the host's own checkpoints hold the parts
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

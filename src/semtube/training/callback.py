@@ -107,6 +107,11 @@ class TermCallback(TrainerCallback):
         # The host has stored its own copy of the line already.
         state.log_history[-1].update(values)
 
+    def has_parts_in(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint has the learnable parts, or the host's own files hold them."""
+        names = ("semtube.safetensors", "semtube.json")  # the second is written last
+        return not self._needs_own_file or all((checkpoint / name).is_file() for name in names)
+
     @property
     def _needs_own_file(self) -> bool:
         """Whether the host's checkpoints leave the parts out: PEFT saves adapters alone."""

@@ -152,10 +152,16 @@ def train(
                     measure_gradients=config.geometry_every > 0,
                 )
             )
-            TermCallback(attachment).add_to(trainer)
+            term = TermCallback(attachment)
+            term.add_to(trainer)
+            if checkpoint is not None and not term.has_parts_in(checkpoint.path):
+                shutil.rmtree(checkpoint.path)  # stopped between the Trainer's files and ours
+                checkpoint = None
         # PEFT looks for a config beside a GGUF base, to see whether embeddings grew: they do not.
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Could not find a config file", module="peft")
+        # The run's own settings say it, where a stop or a full disk left out the file that does.
+        warnings.filterwarnings("ignore", message=".* was saved without TermCallback")
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     done = trainer.state.global_step
     return TrainingOutcome(done, monitor.interrupted and done < num_steps)
