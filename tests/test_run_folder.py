@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from semtube.errors import UserError
-from semtube.run_folder import WriteError, RunFolder, read_json, write_json, write_jsonl, write_text
+from semtube.run_folder import RunFolder, WriteError, read_json, write_json, write_jsonl, write_text
 
 
 def broken(*args, **kwargs):
