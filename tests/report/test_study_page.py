@@ -334,7 +334,7 @@ def test_no_study_is_one_sentence(tmp_path: Path) -> None:
 def test_a_thousand_runs_of_two_thousand_rows(tmp_path: Path) -> None:
     """Ten times the time that the json module alone needs for the files, at most; under 10 MB.
 
-    Measured: 4.6 to 6 times, as the fits and the garbage collector weigh differently by machine.
+    Measured: 4.6 times, and somewhat more than 6 in a slow hour of the same machine.
     """
     arms = {name: 0.02 * number for number, name in enumerate(("ntp", "tube", "mask", "view"))}
     fractions = [1 / 2**k for k in range(6)]
