@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from semtube.config import EvaluationOptions, RunConfig
 from semtube.errors import UserError
+from semtube.run_folder import WriteError
 from semtube.study.run import Interrupted, RunListener, execute
 
 
@@ -219,7 +220,7 @@ class TestBadInputWritesNothing:
 
     def test_a_full_disk(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-        with pytest.raises(UserError, match="MB free"):
+        with pytest.raises(WriteError, match=r"MB free .* make room"):
             execute(config)
 
 

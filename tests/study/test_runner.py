@@ -20,7 +20,7 @@ from semtube.cli.study_display import plan_lines
 from semtube.errors import UserError
 from semtube.report.study_changes import changes
 from semtube.report.study_reading import read_study
-from semtube.run_folder import read_json, write_json
+from semtube.run_folder import WriteError, read_json, write_json
 from semtube.study import local_workers
 from semtube.study.cost import estimate_costs
 from semtube.study.design import Study
@@ -220,6 +220,18 @@ def test_a_failed_run_stays_visible_and_is_tried_again_only_when_asked(tmp_path:
     assert (tmp_path / "s" / "runs" / run.run / "failure.json").stat().st_mtime_ns == began
     do_study(study, tmp_path / "s", retry=True)
     assert (tmp_path / "s" / "runs" / run.run / "failure.json").stat().st_mtime_ns > began
+
+
+def test_a_disk_too_full_for_checkpoints_stops_the_study_and_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = changed(axes={"seed": [1]}, deciding={"arm": "tube"}, tuning=None)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+        with pytest.raises(WriteError, match="checkpoints of this model need"):
+            do_study(study, tmp_path / "s")
+    _, _, ended = do_study(study, tmp_path / "s")
+    assert [outcome.status for _, outcome in ended] == ["done", "done"]
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(done: StudyFolder, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from semtube.objectives.catalogue import OBJECTIVES, objective_from_dict
 from semtube.objectives.objective import Objective
 from semtube.objectives.r_drop import RDrop
 from semtube.objectives.weights import Adaptive, Dropped, Ramp, Weight
-from semtube.run_folder import RunFolder
+from semtube.run_folder import RunFolder, WriteError
 from semtube.seeding import stream_seed
 from semtube.training.callback import TermCallback
 from semtube.training.monitor import TrainingMonitor
@@ -264,7 +264,8 @@ def check_trainable(config: RunConfig, model: Any, num_rows: int) -> None:
     """Find out before anything is written whether this model can be trained as configured.
 
     Raises:
-        UserError: it cannot, the tracker is unknown, or the disk is too full.
+        UserError: it cannot, or the tracker is unknown.
+        WriteError: the disk is too full, which is no fault of the run.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"model {config.model!r} has no parameter to train")
@@ -299,7 +300,8 @@ def _check_disk(config: RunConfig, model: Any) -> None:
     needed = 2 * (trained + 2 * trained) + all_bytes
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise UserError(
+        raise WriteError(
             f"output {config.output!r} has {free / 1e6:,.0f} MB free and checkpoints of this "
-            f"model need {needed / 1e6:,.0f} MB: make room, or choose another output"
+            f"model need {needed / 1e6:,.0f} MB",
+            ": make room, or choose another output",
         )
