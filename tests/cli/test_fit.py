@@ -50,6 +50,8 @@ def test_fits_and_multipliers(capsys, tmp_path: Path, rate: bool) -> None:
     interpolated, by_fit = (float(x) for x in re.findall(r"\| ([\d.]+)x \[", last))
     assert by_fit == 3.96
     assert interpolated == pytest.approx(3.96, rel=0.02)
+    difference = re.search(r"Exponent b of half\|arm less that of ntp: (\S+) \[\S+, \S+\]$", out)
+    assert float(difference[1]) == pytest.approx(0, abs=1e-3)
 
 
 def test_one_seed_and_few_sizes(capsys, tmp_path: Path) -> None:
@@ -57,11 +59,12 @@ def test_one_seed_and_few_sizes(capsys, tmp_path: Path) -> None:
     status, out, _ = fit(capsys, *words(str(path)))
     assert status == 0
     assert out.count("1x no interval: one seed") == 12
+    assert "Exponent b of tube less that of ntp: +0 (no interval: one seed)" in out
     lines = [x for x in path.read_text().splitlines() if ",250," in x or ",500," in x]
     path.write_text("arm,num_examples,seed,exact_match\n" + "\n".join(lines))
     status, out, _ = fit(capsys, *words(str(path)))
     assert status == 0
-    assert out.count("no fit: fewer than 4 sizes") == 2
+    assert out.count("no fit: fewer than 4 sizes") == 3
     assert out.count("| fewer than 4 sizes |") == 2
 
 

@@ -91,16 +91,14 @@ def _fit_row(
     arm: str, scores: Scores, higher_is_better: bool, confidence: float, seed: int
 ) -> tuple[str, ...]:
     from semtube.scaling.fitted_curve import fit_with_intervals, region_labels
-    from semtube.scaling.learning_curve import MIN_SIZES
+    from semtube.scaling.learning_curve import why_unfitted
     from semtube.scaling.score_file import full_grid
 
     grid = full_grid({arm: scores})
     errors_FS = 1 - grid.scores_AFS[0] if higher_is_better else grid.scores_AFS[0]
     counts = arm, f"{len(grid.sizes_F)}", f"{len(grid.seeds)}"
-    if len(grid.sizes_F) < MIN_SIZES:
-        return (*counts, f"no fit: fewer than {MIN_SIZES} sizes", *[""] * 6)
-    if (errors_FS <= 0).any():
-        return (*counts, "no fit: an error of 0 or less, whose log is fitted", *[""] * 6)
+    if why := why_unfitted(grid.sizes_F, errors_FS):
+        return (*counts, f"no fit: {why}", *[""] * 6)
     fitted = fit_with_intervals(
         grid.sizes_F, errors_FS, confidence=confidence, generator=_generator(seed)
     )
@@ -164,7 +162,25 @@ def _multipliers(
     title = f"How many times fewer examples {arm} needs for the score of {baseline}"
     notes = [f"{title}, over {len(grid.seeds)} paired seed{'s' if len(grid.seeds) > 1 else ''}:"]
     notes += grid.left_out
-    return "\n" + "\n".join(notes) + "\n\n" + _table(headers, rows)
+    errors_AFS = 1 - grid.scores_AFS if higher_is_better else grid.scores_AFS
+    exponents = _exponents(grid.sizes_F, errors_AFS, confidence, seed)
+    title = f"Exponent b of {arm} less that of {baseline}: {exponents}"
+    return "\n" + "\n".join(notes) + "\n\n" + _table(headers, rows) + "\n\n" + title
+
+
+def _exponents(sizes_F: np.ndarray, errors_AFS: np.ndarray, confidence: float, seed: int) -> str:
+    """Other than 0, what the arm saves grows with the data or shrinks."""
+    from semtube.scaling.exponent_difference import exponent_difference
+    from semtube.scaling.learning_curve import why_unfitted
+
+    if why := why_unfitted(sizes_F, errors_AFS):
+        return f"no fit: {why}"
+    found = exponent_difference(
+        sizes_F, *errors_AFS, confidence=confidence, generator=_generator(seed)
+    )
+    if found.low is None or found.high is None:
+        return f"{found.value:+.3g} (no interval: one seed)"
+    return f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
 
 
 def _multiplier(found: Multiplier) -> str:

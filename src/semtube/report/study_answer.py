@@ -8,7 +8,8 @@ from typing import Literal
 
 from semtube.report.study_cells import place_name
 from semtube.report.study_changes import changes, first_hypothesis
-from semtube.report.study_comparisons import ArmMultiplier, Comparison
+from semtube.report.study_comparisons import Comparison
+from semtube.report.study_curves import ArmCurve, ArmMultiplier
 from semtube.report.study_data import StudyData, place_of
 
 Verdict = Literal["better", "worse", "equivalent", "undecided", "none"]
@@ -31,7 +32,10 @@ class Answer:
 
 
 def answer(
-    data: StudyData, comparison: Comparison | None, multipliers: Sequence[ArmMultiplier]
+    data: StudyData,
+    comparison: Comparison | None,
+    multipliers: Sequence[ArmMultiplier],
+    curves: Sequence[ArmCurve],
 ) -> Answer:
     """Read the deciding comparison.
 
@@ -69,7 +73,8 @@ def answer(
     headline = headlines[verdict]
     if comparison.is_identical:
         headline = f"No difference: {arm} and {study.baseline} answered identically"
-    return Answer(verdict, headline, sentence, tuple(_notes(data, comparison)))
+    notes = [*_exponents(data, curves), *_notes(data, comparison)]
+    return Answer(verdict, headline, sentence, tuple(notes))
 
 
 def _no_answer(data: StudyData, comparison: Comparison | None) -> Answer:
@@ -127,13 +132,11 @@ def _equivalence(comparison: Comparison, margin: float, verdict: Verdict) -> str
 def _multiplier(data: StudyData, multipliers: Sequence[ArmMultiplier]) -> str:
     """By interpolation, at the deciding fraction, or with all of the baseline's examples."""
     arm, at = data.study.deciding["arm"], data.study.deciding.get("at", {})
-    others = {axis: value for axis, value in at.items() if axis != "fraction"}
     found = [
         m.multiplier
         for m in multipliers
-        if m.arm == arm and m.multiplier.method == "interpolation"
-        and set(place_of(others)) <= set(m.place)
-    ]  # fmt: skip
+        if m.multiplier.method == "interpolation" and _decides(data, m)
+    ]
     if not found:
         return ""
     most = max(m.num_examples for m in found)
@@ -150,6 +153,29 @@ def _multiplier(data: StudyData, multipliers: Sequence[ArmMultiplier]) -> str:
     if best.low is None or best.high is None:
         return told + " (interval withheld: one seed)"
     return f"{told} (95 % interval {best.low:.2g} to {_upper(best.high)})"
+
+
+def _decides(data: StudyData, found: ArmMultiplier | ArmCurve) -> bool:
+    """Whether it is of the deciding arm and place, whatever the fraction."""
+    at = data.study.deciding.get("at", {})
+    others = {axis: value for axis, value in at.items() if axis != "fraction"}
+    return found.arm == data.study.deciding["arm"] and set(place_of(others)) <= set(found.place)
+
+
+def _exponents(data: StudyData, curves: Sequence[ArmCurve]) -> list[str]:
+    """Whether the saving grows with the data."""
+    notes = []
+    for curve in curves:
+        found = curve.difference
+        if found is None or found.low is None or found.high is None or not _decides(data, curve):
+            continue
+        shown = "another slope is" if found.low * found.high > 0 else "no other slope is"
+        notes.append(
+            f"Learning curves: the exponent of {curve.arm} is that of {data.study.baseline} "
+            f"{found.value:+.2g} (95 % interval {found.low:+.2g} to {found.high:+.2g}), so {shown} "
+            "shown; with the same slope a saving is the same factor at every size."
+        )
+    return notes
 
 
 def _upper(value: float) -> str:

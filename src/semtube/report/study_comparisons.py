@@ -1,4 +1,4 @@
-"""Every arm against the baseline, and how many times less data: all tests of a report."""
+"""Every arm against the baseline: all tests of a report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from semtube.report.study_cells import CONFIDENCE, Cell, Paired, matching, paired
+from semtube.report.study_cells import CONFIDENCE, Paired, matching, paired
 from semtube.report.study_data import Place, StudyData
-from semtube.scaling.data_multiplier import Multiplier, data_multipliers
 from semtube.statistics.detectable import detectable_difference
 from semtube.statistics.equivalence import equivalence_test
 from semtube.statistics.holm import holm
@@ -67,15 +66,6 @@ class Comparison:
     def num_seeds(self) -> int:
         """Seeds scored in both arms."""
         return len(self.seeds)
-
-
-@dataclass(frozen=True)
-class ArmMultiplier:
-    """A data multiplier, of which arm, and where on the other axes."""
-
-    arm: str
-    place: Place
-    multiplier: Multiplier
 
 
 def family(data: StudyData) -> list[Comparison]:
@@ -182,68 +172,3 @@ def _counts(pair: Paired) -> tuple[int, int, int, int]:
         int((a & ~b).sum()),
         int((~a & ~b).sum()),
     )
-
-
-def multipliers(data: StudyData, cells: Sequence[Cell]) -> list[ArmMultiplier]:
-    """Data multipliers of every arm, from the seeds that are scored at every fraction.
-
-    Empty with fewer than two fractions.
-    """
-    found = []
-    others = dict.fromkeys(_without_fraction(c.place) for c in cells if _has_fraction(c.place))
-    for place in others:
-        for arm in data.study.arms:
-            if arm == data.study.baseline:
-                continue
-            both = [_curve(cells, name, place) for name in (data.study.baseline, arm)]
-            fractions = [f for f in both[0] if f in both[1]]
-            if len(fractions) < 2:
-                continue
-            seeds = [
-                seed
-                for seed in both[0][fractions[0]].seeds
-                if all(seed in curve[f].seeds for curve in both for f in fractions)
-            ]
-            if seeds:
-                found += _multipliers(arm, place, both, sorted(fractions), seeds)
-    return found
-
-
-def _multipliers(
-    arm: str,
-    place: Place,
-    both: Sequence[dict[Any, Cell]],
-    fractions: Sequence[Any],
-    seeds: Sequence[Any],
-) -> list[ArmMultiplier]:
-    scores = [
-        np.array([[c[f].scores[c[f].seeds.index(seed)] for seed in seeds] for f in fractions])
-        for c in both
-    ]
-    sizes = np.array([both[0][fraction].num_examples for fraction in fractions], dtype=float)
-    made = data_multipliers(
-        sizes,
-        *scores,
-        higher_is_better=True,
-        confidence=CONFIDENCE,
-        generator=np.random.default_rng(SEED),
-    )
-    return [ArmMultiplier(arm, place, multiplier) for multiplier in made]
-
-
-def _curve(cells: Sequence[Cell], arm: str, place: Place) -> dict[Any, Cell]:
-    """Fraction -> its scored cell."""
-    return {
-        dict(c.place)["fraction"]: c
-        for c in cells
-        if c.arm == arm and c.seeds and c.num_examples and _has_fraction(c.place)
-        and _without_fraction(c.place) == place
-    }  # fmt: skip
-
-
-def _has_fraction(place: Place) -> bool:
-    return any(axis == "fraction" for axis, _ in place)
-
-
-def _without_fraction(place: Place) -> Place:
-    return tuple((axis, value) for axis, value in place if axis != "fraction")

@@ -16,7 +16,8 @@ from semtube.report.study_answer import Answer, answer
 from semtube.report.study_cells import matching, shown_settings, study_cells
 from semtube.report.study_changes import changes, first_hypothesis
 from semtube.report.study_checks import fairness, missing, states
-from semtube.report.study_comparisons import deciding, family, multipliers
+from semtube.report.study_comparisons import deciding, family
+from semtube.report.study_curves import learning_curves, multipliers
 from semtube.report.study_data import StudyData
 from semtube.report.study_figures import arm_figure, difference_figure, fraction_figure
 from semtube.report.study_published import published_tables
@@ -35,7 +36,12 @@ from semtube.report.study_run_tables import (
     run_table,
     tuning_table,
 )
-from semtube.report.study_tables import cell_table, comparison_table, multiplier_table
+from semtube.report.study_tables import (
+    cell_table,
+    comparison_table,
+    curve_table,
+    multiplier_table,
+)
 from semtube.report.table import Table
 from semtube.run_folder import write_json, write_text
 
@@ -79,7 +85,7 @@ def build_report(data: StudyData) -> Report:
     cells = study_cells(data)
     comparisons = family(data)
     decides = deciding(data)
-    saved = multipliers(data, cells)
+    saved, curves = multipliers(data, cells), learning_curves(data, cells)
     places = matching(data, data.study.deciding.get("at", {})) or data.places()
     first = places[0] if places else None
     figures, not_drawn = [], []
@@ -101,13 +107,14 @@ def build_report(data: StudyData) -> Report:
             not_drawn.append(found)
     tables = [cell_table(data, cells), comparison_table(data, comparisons)]
     tables += [multiplier_table(data, saved)] if saved else []
+    tables += [curve_table(data, curves)] if curves else []
     tables += [tuning_table(data)] if data.study.tuning else []
     # The paper's tables are of all training rows.
     whole = [place for place in data.places() if dict(place).get("fraction", 1.0) == 1.0]
     tables += published_tables(data, cells, whole[0] if whole else first)
     return Report(
         data=data,
-        answer=answer(data, decides, saved),
+        answer=answer(data, decides, saved, curves),
         tables=tables,
         figures=figures,
         not_drawn=not_drawn,

@@ -1,4 +1,4 @@
-"""Tables of a study's results: cells, comparisons, data multiplier."""
+"""Tables of a study's results: cells, comparisons, data multiplier, learning curves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from semtube.report.study_cells import Cell, place_name, shown_settings
-from semtube.report.study_comparisons import ArmMultiplier, Comparison
+from semtube.report.study_comparisons import Comparison
+from semtube.report.study_curves import ArmCurve, ArmMultiplier
 from semtube.report.study_data import StudyData
 from semtube.report.table import Column, Table
 
@@ -138,3 +139,55 @@ def multiplier_table(data: StudyData, multipliers: Sequence[ArmMultiplier]) -> T
         ],
         rows,
     )
+
+
+def curve_table(data: StudyData, curves: Sequence[ArmCurve]) -> Table:
+    """The law through every arm's errors, and whether its exponent is another."""
+    rows = []
+    for found in curves:
+        row = {
+            "arm": found.arm,
+            "point": place_name(found.place) if found.place else "",
+            "note": found.note,
+        }
+        if found.fitted is not None:
+            curve = found.fitted.curve
+            row |= {"scale": curve.scale, "exponent": curve.exponent, "floor": curve.floor}
+            row |= _limits("exponent", found.fitted.exponent)
+            row |= _limits("floor", found.fitted.floor)
+            known = {True: "", False: "floor not identified", None: found.fitted.withheld}
+            row["note"] = known[found.fitted.is_floor_identified]
+        if found.difference is not None:
+            limits = found.difference.low, found.difference.high
+            row |= {"difference": found.difference.value, **_limits("difference", limits)}
+        rows.append(row)
+    return Table(
+        "learning_curves",
+        "Learning curves",
+        "The error, 1 - accuracy, as a m^(-b) + c over m training examples, fitted to every run, "
+        f"and the exponent b less that of {data.study.baseline}. A method that saves the same "
+        "factor of data at every size has a smaller a; only another b says that what it saves "
+        "grows with the data. Intervals resample seeds, the same for both arms. A floor whose "
+        "interval spans more than half of the lowest error is not identified.",
+        [
+            Column("arm", "arm"),
+            Column("point", "at"),
+            Column("scale", "a", "number"),
+            Column("exponent", "b", "number"),
+            Column("exponent_low", "95 % from", "number"),
+            Column("exponent_high", "to", "number"),
+            Column("floor", "c", "number"),
+            Column("floor_low", "95 % from", "number"),
+            Column("floor_high", "to", "number"),
+            Column("difference", "b less the baseline's", "number"),
+            Column("difference_low", "95 % from", "number"),
+            Column("difference_high", "to", "number"),
+            Column("note", "note"),
+        ],
+        rows,
+    )
+
+
+def _limits(name: str, limits: tuple[float | None, float | None] | None) -> dict[str, Any]:
+    low, high = limits or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}

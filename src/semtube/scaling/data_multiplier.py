@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from scipy import optimize
 
-from semtube.scaling.learning_curve import MIN_SIZES, Curve, fit_curve
+from semtube.scaling.fitted_curve import NUM_FITS, fit_seeds
+from semtube.scaling.learning_curve import Curve, why_unfitted
 from semtube.scaling.resampling import drawn_seeds, of_resamples, seed_stretch
-
-#: Resamples of a fitted curve; each is an optimisation.
-NUM_FITS = 300
 
 # Shape letters: F training set sizes, S seeds, R resamples.
 
@@ -151,12 +148,6 @@ def _reached(log_F: np.ndarray, curve_F: np.ndarray, level: float) -> float:
     return float(log_F[place - 1] + share * (log_F[place] - log_F[place - 1]))
 
 
-@lru_cache(maxsize=4096)
-def _fit_once(sizes: tuple[float, ...], errors: tuple[float, ...], near: Curve | None) -> Curve:
-    """Several arms are held against one baseline, on the same resamples: it is fitted once."""
-    return fit_curve(np.array(sizes), np.array(errors), near=near)
-
-
 def _by_fit(
     sizes_F: np.ndarray,
     errors_AFS: np.ndarray,
@@ -166,20 +157,10 @@ def _by_fit(
 ) -> list[Multiplier]:
     log_F = np.log(sizes_F)
     num_seeds = errors_AFS.shape[2]
-    if len(sizes_F) < MIN_SIZES or (errors_AFS <= 0).any():
-        few = len(sizes_F) < MIN_SIZES
-        why = (
-            f"fewer than {MIN_SIZES} sizes" if few else "an error of 0 or less, whose log is fitted"
-        )
+    if why := why_unfitted(sizes_F, errors_AFS):
         nan = float("nan")
         return [Multiplier("fit", float(m), nan, None, None, None, note=why) for m in sizes_F]
-    seeds_S = np.arange(num_seeds)
-
-    def fit(errors_FS: np.ndarray, drawn: np.ndarray, near: Curve | None) -> Curve:
-        errors = errors_FS[:, drawn].reshape(-1)
-        return _fit_once(tuple(np.repeat(sizes_F, len(drawn))), tuple(errors), near)
-
-    whole = [fit(errors_FS, seeds_S, None) for errors_FS in errors_AFS]
+    whole = [fit_seeds(sizes_F, errors_FS, np.arange(num_seeds)) for errors_FS in errors_AFS]
 
     def answers(base: Curve, arm: Curve) -> np.ndarray:
         needed_F = np.array([arm.examples_for(level) for level in base.predict(sizes_F)])
@@ -199,7 +180,10 @@ def _by_fit(
         log_k_F = np.zeros(len(sizes_F))
     drawn_RF = of_resamples(
         lambda drawn: answers(
-            *(fit(e, drawn, near) for e, near in zip(errors_AFS, whole, strict=True))
+            *(
+                fit_seeds(sizes_F, errors_FS, drawn, near)
+                for errors_FS, near in zip(errors_AFS, whole, strict=True)
+            )
         ),
         drawn_RS,
     )

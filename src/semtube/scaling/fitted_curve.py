@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from semtube.scaling.learning_curve import Curve, fit_curve
 from semtube.scaling.resampling import drawn_seeds, of_resamples, seed_stretch
 
+#: Resamples of a fitted curve; each is an optimisation.
+NUM_FITS = 300
 #: A floor whose interval spans more than this share of the lowest loss is not identified.
 FLOOR_SPAN = 0.5
 #: At the right end: a reducible loss below this share of the floor counts as none.
@@ -39,12 +42,28 @@ class FittedCurve:
     withheld: str = ""
 
 
+def fit_seeds(
+    sizes_F: np.ndarray, losses_FS: np.ndarray, drawn_S: np.ndarray, near: Curve | None = None
+) -> Curve:
+    """The curve through the runs of drawn seeds, see `fit_curve`.
+
+    One baseline is held against several arms, on the same resamples: each is fitted once.
+    """
+    losses = tuple(losses_FS[:, drawn_S].reshape(-1))
+    return _fit_once(tuple(np.repeat(sizes_F, len(drawn_S))), losses, near)
+
+
+@lru_cache(maxsize=4096)
+def _fit_once(sizes: tuple[float, ...], losses: tuple[float, ...], near: Curve | None) -> Curve:
+    return fit_curve(np.array(sizes), np.array(losses), near=near)
+
+
 def fit_with_intervals(
     sizes_F: np.ndarray,
     losses_FS: np.ndarray,
     *,
     confidence: float = 0.95,
-    num_resamples: int = 300,
+    num_resamples: int = NUM_FITS,
     generator: np.random.Generator,
 ) -> FittedCurve:
     """The curve through all runs, with percentile intervals over seeds.
@@ -64,16 +83,13 @@ def fit_with_intervals(
             f"wanted losses (sizes, seeds) for {len(sizes_F)} sizes, got {losses_FS.shape}"
         )
     num_seeds = losses_FS.shape[1]
-    curve = fit_curve(np.repeat(sizes_F, num_seeds), losses_FS.reshape(-1))
+    curve = fit_seeds(sizes_F, losses_FS, np.arange(num_seeds))
     if num_seeds == 1:
         why = "one seed says nothing about how seeds differ"
         return FittedCurve(curve, None, None, None, None, why)
 
     def constants(drawn_S: np.ndarray) -> np.ndarray:
-        drawn = fit_curve(
-            np.repeat(sizes_F, num_seeds), losses_FS[:, drawn_S].reshape(-1), near=curve
-        )
-        return _in_logs(drawn)
+        return _in_logs(fit_seeds(sizes_F, losses_FS, drawn_S, near=curve))
 
     drawn_RS = drawn_seeds(num_seeds, num_resamples, generator)
     whole = _in_logs(curve)

@@ -93,6 +93,13 @@ def fit_curve(num_examples: np.ndarray, losses: np.ndarray, *, near: Curve | Non
     )
 
 
+def why_unfitted(sizes_F: np.ndarray, losses: np.ndarray) -> str:
+    """What keeps losses at these sizes from being fitted; empty where nothing does."""
+    if len(sizes_F) < MIN_SIZES:
+        return f"fewer than {MIN_SIZES} sizes"
+    return "an error of 0 or less, whose log is fitted" if (losses <= 0).any() else ""
+
+
 def _starts(losses: np.ndarray, log_m: np.ndarray) -> list[np.ndarray]:
     lowest = losses.min()
     starts = []
