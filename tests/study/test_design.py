@@ -146,7 +146,10 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path, name, text, wanted)
         load_study(tmp_path / "none.py")
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("studies/[01][05-9]*.py")))
+NUMBERED = sorted(Path(__file__).parents[2].glob("studies/*.py"))
+
+
+@pytest.mark.parametrize("path", [p for p in NUMBERED if "study = Study(" in p.read_text()])
 def test_the_numbered_studies_can_be_meant(path: Path) -> None:
     assert load_study(path).doc
     assert load_study(path, quick=True).generated
