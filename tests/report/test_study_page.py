@@ -20,10 +20,8 @@ from semtube.report.escaping import csv_text, markdown_text, script_json
 from semtube.report.study_cells import matching, paired, study_cells
 from semtube.report.study_checks import fairness
 from semtube.report.study_comparisons import NUM_RESAMPLES, deciding, family
-from semtube.report.study_curves import learning_curves, multipliers
 from semtube.report.study_page import build_report, summary, write_report
 from semtube.report.study_reading import read_study
-from semtube.scaling.learning_curve import fit_curve
 from semtube.statistics.detectable import detectable_difference
 from semtube.statistics.equivalence import equivalence_test
 from semtube.statistics.holm import holm
@@ -210,39 +208,6 @@ def test_the_answer_reads_the_deciding_comparison(tmp_path: Path) -> None:
         assert f"{100 * c.difference:+.1f} points" in answer.sentence
         assert f"{100 * c.t_interval.low:+.1f} to {100 * c.t_interval.high:+.1f}" in answer.sentence
         assert "data multiplier" in answer.sentence
-
-
-def test_the_multiplier_is_that_of_the_scores(tmp_path: Path) -> None:
-    store = Store(gains={"ntp": 0.0, "tube": 0.1}, noise=0.001, fractions=(1.0, 0.5, 0.25, 0.125))
-    data = read_study(store.write(tmp_path))
-    cells = study_cells(data)
-    found = [m.multiplier for m in multipliers(data, cells)]
-    assert {m.method for m in found} == {"interpolation", "fit"}
-    assert [m.num_examples for m in found if m.method == "fit"] == [1000, 2000, 4000, 8000]
-    means = {(c.arm, c.place[0][1]): c.mean for c in cells}
-    [whole] = [m for m in found if (m.method, m.num_examples) == ("interpolation", 8000)]
-    assert whole.level == pytest.approx(means["ntp", 1.0])
-    assert 1 < whole.value < 8
-
-
-def test_the_curves_are_those_of_the_scores(tmp_path: Path) -> None:
-    store = Store(gains={"ntp": 0.0, "tube": 0.1}, noise=0.001, fractions=(1.0, 0.5, 0.25, 0.125))
-    folder = store.write(tmp_path)
-    cells = study_cells(read_study(folder))
-    base, tube = learning_curves(read_study(folder), cells)
-    assert (base.arm, base.difference, tube.arm) == ("ntp", None, "tube")
-    for curve in (base, tube):
-        own = sorted((c for c in cells if c.arm == curve.arm), key=lambda c: c.num_examples)
-        sizes, errors = [c.num_examples for c in own], [1 - np.array(c.scores) for c in own]
-        assert sizes == [1000, 2000, 4000, 8000]
-        assert curve.fitted.curve == fit_curve(np.repeat(sizes, 3), np.concatenate(errors))
-    found = tube.difference
-    assert found.value == tube.fitted.curve.exponent - base.fitted.curve.exponent
-    assert found.low < found.value < found.high
-    report = build_report(read_study(folder))
-    [table] = [t for t in report.tables if t.name == "learning_curves"]
-    assert table.rows[1]["difference"] == found.value
-    assert f"the exponent of tube is that of ntp {found.value:+.2g}" in report.answer.notes[0]
 
 
 def test_identical_arms_differ_by_zero(tmp_path: Path) -> None:

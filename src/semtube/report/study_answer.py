@@ -163,17 +163,23 @@ def _decides(data: StudyData, found: ArmMultiplier | ArmCurve) -> bool:
 
 
 def _exponents(data: StudyData, curves: Sequence[ArmCurve]) -> list[str]:
-    """Whether the saving grows with the data."""
+    """The difference of the learning curves' exponents, and whether it says anything."""
     notes = []
     for curve in curves:
         found = curve.difference
         if found is None or found.low is None or found.high is None or not _decides(data, curve):
             continue
-        shown = "another slope is" if found.low * found.high > 0 else "no other slope is"
+        base = [c for c in curves if c.arm == data.study.baseline and c.place == curve.place]
+        floors = [c.fitted.is_floor_identified for c in (curve, *base) if c.fitted is not None]
+        if not all(floors):
+            shown = "which says nothing, as the floors of the curves are not identified"
+        elif found.low * found.high > 0:
+            shown = "so another slope is shown"
+        else:
+            shown = "so no other slope is shown"
         notes.append(
             f"Learning curves: the exponent of {curve.arm} is that of {data.study.baseline} "
-            f"{found.value:+.2g} (95 % interval {found.low:+.2g} to {found.high:+.2g}), so {shown} "
-            "shown; with the same slope a saving is the same factor at every size."
+            f"{found.value:+.2g} (95 % interval {found.low:+.2g} to {found.high:+.2g}), {shown}."
         )
     return notes
 

@@ -128,13 +128,17 @@ def _tuning(data: StudyData) -> Check:
     if tuning is None:
         return Check("told", "No arm was tuned: all settings are those of the study file.")
     trials = {arm: 0 for arm in data.study.arms}
+    unscored = 0
     for planned in data.plan:
         if planned.phase == "tuning":
-            trials[planned.arm] += 1
+            is_scored = "validation" in data.runs[planned.run].readings
+            trials[planned.arm] += is_scored
+            unscored += not is_scored
     counts = ", ".join(f"{arm} {count}" for arm, count in trials.items())
     state: State = "held" if len(set(trials.values())) == 1 else "broken"
     where = "as many trials" if state == "held" else "unequal numbers of trials"
-    return Check(state, f"Tuning on validation rows only, {where} for the arms: {counts}.")
+    left = f"; {unscored} without a score are not counted" if unscored else ""
+    return Check(state, f"Tuning on validation rows only, {where} for the arms: {counts}{left}.")
 
 
 def missing(data: StudyData, most: int = 30) -> list[str]:

@@ -16,17 +16,18 @@ from semtube.scaling.exponent_difference import ExponentDifference, exponent_dif
 from semtube.scaling.fitted_curve import FittedCurve, fit_with_intervals
 from semtube.scaling.learning_curve import why_unfitted
 
-FractionCells = dict[Any, Cell]
+FractionCells = dict[float, Cell]
 """Fraction -> an arm's scored cell there."""
 
 
 @dataclass(frozen=True)
 class ArmMultiplier:
-    """A data multiplier, of which arm, and where on the other axes."""
+    """A data multiplier, of which arm, where on the other axes, and from which seeds."""
 
     arm: str
     place: Place
     multiplier: Multiplier
+    seeds: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,16 @@ class ArmCurve:
     """An arm's error as a power law plus a constant, where on the other axes.
 
     Args:
+        seeds: those it is fitted to; the difference, to those of them that the baseline has too.
         difference: of its exponent from the baseline's; None for the baseline itself.
-        note: why nothing is fitted; empty where something is.
+        note: why there is no curve or no difference, or what they leave out; else empty.
     """
 
     arm: str
     place: Place
-    fitted: FittedCurve | None
-    difference: ExponentDifference | None
+    seeds: tuple[Any, ...]
+    fitted: FittedCurve | None = None
+    difference: ExponentDifference | None = None
     note: str = ""
 
 
@@ -56,8 +59,8 @@ def multipliers(data: StudyData, cells: Sequence[Cell]) -> list[ArmMultiplier]:
             if arm == data.study.baseline:
                 continue
             both = [_of_arm(cells, name, place) for name in (data.study.baseline, arm)]
-            sizes_F, scores_AFS = _scores(both)
-            if len(sizes_F) < 2 or not scores_AFS.size:
+            sizes_F, scores_AFS, seeds = _scores(both)
+            if len(sizes_F) < 2 or not seeds:
                 continue
             made = data_multipliers(
                 sizes_F,
@@ -66,7 +69,7 @@ def multipliers(data: StudyData, cells: Sequence[Cell]) -> list[ArmMultiplier]:
                 confidence=CONFIDENCE,
                 generator=_generator(),
             )
-            found += [ArmMultiplier(arm, place, multiplier) for multiplier in made]
+            found += [ArmMultiplier(arm, place, multiplier, seeds) for multiplier in made]
     return found
 
 
@@ -80,28 +83,32 @@ def learning_curves(data: StudyData, cells: Sequence[Cell]) -> list[ArmCurve]:
         base = _of_arm(cells, data.study.baseline, place)
         for arm in data.study.arms:
             own = _of_arm(cells, arm, place)
-            sizes_F, scores_AFS = _scores([own])
-            if len(sizes_F) < 2 or not scores_AFS.size:
-                continue
-            errors_FS = 1 - scores_AFS[0]
-            if note := why_unfitted(sizes_F, errors_FS):
-                found.append(ArmCurve(arm, place, None, None, note))
-                continue
-            fitted = fit_with_intervals(
-                sizes_F, errors_FS, confidence=CONFIDENCE, generator=_generator()
-            )
-            difference = None if arm == data.study.baseline else _difference([base, own])
-            found.append(ArmCurve(arm, place, fitted, difference))
+            if len(own) > 1:
+                others = [] if arm == data.study.baseline else [base]
+                found.append(_curve(arm, place, own, others))
     return found
 
 
-def _difference(both: Sequence[FractionCells]) -> ExponentDifference | None:
-    sizes_F, scores_AFS = _scores(both)
-    if not scores_AFS.size or why_unfitted(sizes_F, 1 - scores_AFS):
-        return None
-    return exponent_difference(
-        sizes_F, *(1 - scores_AFS), confidence=CONFIDENCE, generator=_generator()
-    )
+def _curve(arm: str, place: Place, own: FractionCells, base: Sequence[FractionCells]) -> ArmCurve:
+    sizes_F, scores_AFS, seeds = _scores([own])
+    if why := _why_unfitted(sizes_F, scores_AFS, seeds):
+        return ArmCurve(arm, place, seeds, note=why)
+    settings = {"confidence": CONFIDENCE}
+    fitted = fit_with_intervals(sizes_F, 1 - scores_AFS[0], **settings, generator=_generator())
+    if not base:
+        return ArmCurve(arm, place, seeds, fitted)
+    sizes_F, scores_AFS, shared = _scores([*base, own])
+    if why := _why_unfitted(sizes_F, scores_AFS, shared):
+        return ArmCurve(arm, place, seeds, fitted, note=f"no difference: {why}")
+    difference = exponent_difference(sizes_F, *(1 - scores_AFS), **settings, generator=_generator())
+    left = f"difference: from {len(shared)} seeds that both have" if shared != seeds else ""
+    return ArmCurve(arm, place, seeds, fitted, difference, left)
+
+
+def _why_unfitted(sizes_F: np.ndarray, scores_AFS: np.ndarray, seeds: Sequence[Any]) -> str:
+    if not seeds:
+        return "no seed is scored at every fraction"
+    return why_unfitted(sizes_F, 1 - scores_AFS)
 
 
 def _generator() -> np.random.Generator:
@@ -109,23 +116,25 @@ def _generator() -> np.random.Generator:
     return np.random.default_rng(SEED)
 
 
-def _scores(arms: Sequence[FractionCells]) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes (F) and scores (arm, F, S) where all arms have them, of seeds that are at every one."""
-    fractions = sorted(set.intersection(*(set(arm) for arm in arms)))
-    cells_AF = [[arm[fraction] for fraction in fractions] for arm in arms]
-    seeds = [
+def _scores(arms: Sequence[FractionCells]) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
+    """Sizes (F) that all arms have, scores (arm, F, S) and the seeds (S) scored at every one."""
+    by_size: dict[float, float] = {}
+    for fraction in sorted(set.intersection(*(set(arm) for arm in arms))):
+        # Neighbouring fractions of few rows may be the same rows.
+        by_size.setdefault(arms[0][fraction].num_examples or 0.0, fraction)
+    cells_AF = [[arm[fraction] for fraction in by_size.values()] for arm in arms]
+    seeds = tuple(
         seed
-        for seed in (cells_AF[0][0].seeds if fractions else ())
+        for seed in (cells_AF[0][0].seeds if by_size else ())
         if all(seed in cell.seeds for cells_F in cells_AF for cell in cells_F)
-    ]
+    )
     scores_AFS = np.array(
         [
             [[cell.scores[cell.seeds.index(seed)] for seed in seeds] for cell in cells_F]
             for cells_F in cells_AF
         ]
     )
-    sizes_F = np.array([cell.num_examples for cell in cells_AF[0]], dtype=float)
-    return sizes_F, scores_AFS
+    return np.array([*by_size], dtype=float), scores_AFS, seeds
 
 
 def _places(cells: Sequence[Cell]) -> list[Place]:

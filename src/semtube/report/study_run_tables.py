@@ -18,23 +18,33 @@ LONGEST_TEXT = 400
 
 def tuning_table(data: StudyData) -> Table:
     """Every trial of every arm, the chosen one marked."""
+    tuning = data.study.tuning or {}
+    score = tuning.get("score") or data.study.primary
+    chosen = {
+        (arm, repr(choice.get("at")), repr(choice.get("chosen")))
+        for arm, choices in data.choices.items()
+        for choice in choices
+    }
     rows = []
-    for arm, choices in data.choices.items():
-        for choice in choices:
-            for trial in choice.get("trials", []):
-                is_chosen = trial.get("tried") == choice.get("chosen")
-                rows.append({
-                    "arm": arm, "point": shown_settings(choice.get("at", {})),
-                    "tried": shown_settings(trial.get("tried", {})),
-                    "score": trial.get("score"), "loss": trial.get("loss"),
-                    "chosen": "chosen" if is_chosen else "", "run": trial.get("run"),
-                })  # fmt: skip
+    for planned in data.plan:
+        if planned.phase != "tuning":
+            continue
+        at = {axis: planned.point[axis] for axis in tuning.get("at", {})}
+        is_chosen = (planned.arm, repr(at), repr(dict(planned.tried))) in chosen
+        reading = data.runs[planned.run].readings.get("validation")
+        metrics = reading.metrics if reading else {}
+        rows.append({
+            "arm": planned.arm, "point": shown_settings(at),
+            "tried": shown_settings(planned.tried),
+            "score": (metrics.get(score) or {}).get("mean"),
+            "loss": (metrics.get("loss") or {}).get("mean"),
+            "chosen": "chosen" if is_chosen else "", "run": planned.run,
+        })  # fmt: skip
     reads = sum(
         data.runs[run].readings["test"].num_reads
         for run in {p.run for p in data.plan} - {p.run for p in data.finals()}
         if "test" in data.runs[run].readings
     )
-    score = (data.study.tuning or {}).get("score") or data.study.primary
     return Table(
         "tuning",
         "Tuning",

@@ -113,10 +113,12 @@ def multiplier_table(data: StudyData, multipliers: Sequence[ArmMultiplier]) -> T
         flags += ["beyond the arm's sizes"] if m.extrapolates else []
         flags += [m.note] if m.note else []
         flags += ["one seed: interval withheld"] if m.low is None and not m.note else []
+        flags += ["two seeds: holds in 89 to 93 % only"] if len(found.seeds) == 2 else []
         rows.append({
             "arm": found.arm, "point": place_name(found.place) if found.place else "",
-            "method": m.method, "at": m.num_examples, "level": m.level, "value": m.value,
-            "low": m.low, "high": m.high, "flag": ", ".join(flags),
+            "seeds": len(found.seeds), "method": m.method, "at": m.num_examples,
+            "level": m.level, "value": m.value, "low": m.low, "high": m.high,
+            "flag": ", ".join(flags),
         })  # fmt: skip
     return Table(
         "data_multiplier",
@@ -124,11 +126,14 @@ def multiplier_table(data: StudyData, multipliers: Sequence[ArmMultiplier]) -> T
         f"k: the arm reaches with 1/k of the training examples what {data.study.baseline} reaches "
         "with all of those named. 1 says no saving, below 1 that the arm needs more. By monotone "
         "interpolation between the fractions that were run, and by a fitted power law plus "
-        "constant; intervals resample seeds. Where the arm does not reach the accuracy between its "
-        "own sizes there is a bound and no value: nothing is extrapolated.",
+        "constant; intervals resample the seeds that both arms have at every fraction. Where the "
+        "arm does not reach the accuracy between its own sizes there is a bound and no value: "
+        "nothing is extrapolated. In simulations intervals from three seeds hold the truth at "
+        "their rate, those from two in 89 to 93 %.",
         [
             Column("arm", "arm"),
             Column("point", "at"),
+            Column("seeds", "seeds", "count"),
             Column("method", "by"),
             Column("at", "baseline's examples", "count"),
             Column("level", "its accuracy, %", "percent"),
@@ -148,30 +153,33 @@ def curve_table(data: StudyData, curves: Sequence[ArmCurve]) -> Table:
         row = {
             "arm": found.arm,
             "point": place_name(found.place) if found.place else "",
-            "note": found.note,
+            "seeds": len(found.seeds),
         }
+        notes = [found.note]
         if found.fitted is not None:
             curve = found.fitted.curve
             row |= {"scale": curve.scale, "exponent": curve.exponent, "floor": curve.floor}
             row |= _limits("exponent", found.fitted.exponent)
             row |= _limits("floor", found.fitted.floor)
             known = {True: "", False: "floor not identified", None: found.fitted.withheld}
-            row["note"] = known[found.fitted.is_floor_identified]
+            notes.append(known[found.fitted.is_floor_identified])
         if found.difference is not None:
             limits = found.difference.low, found.difference.high
             row |= {"difference": found.difference.value, **_limits("difference", limits)}
-        rows.append(row)
+        rows.append(row | {"note": ", ".join(filter(None, notes))})
     return Table(
         "learning_curves",
         "Learning curves",
         "The error, 1 - accuracy, as a m^(-b) + c over m training examples, fitted to every run, "
-        f"and the exponent b less that of {data.study.baseline}. A method that saves the same "
-        "factor of data at every size has a smaller a; only another b says that what it saves "
-        "grows with the data. Intervals resample seeds, the same for both arms. A floor whose "
-        "interval spans more than half of the lowest error is not identified.",
+        f"and the exponent b less that of {data.study.baseline}. With exponent and floor alike, an "
+        "arm saves the same factor of data at every size. Exponent and floor are fitted together: "
+        "a lower floor can pass for a smaller exponent, so a difference of exponents says "
+        "something only where both floors are identified (their interval spans at most half of "
+        "the lowest error). Intervals resample seeds, the same for both arms.",
         [
             Column("arm", "arm"),
             Column("point", "at"),
+            Column("seeds", "seeds", "count"),
             Column("scale", "a", "number"),
             Column("exponent", "b", "number"),
             Column("exponent_low", "95 % from", "number"),

@@ -1,4 +1,4 @@
-"""Does an arm bend the learning curve, or only shift it?"""
+"""Does an arm's error fall faster with more examples than the baseline's?"""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def exponent_difference(
 ) -> ExponentDifference:
     """The difference of the fitted exponents, paired by seed.
 
-    A method that needs k times fewer examples at every size has a smaller a and the same b: only
-    another b says that its gain grows with the data. The interval resamples seeds, the same for
-    both arms, and is stretched for few of them, see `seed_stretch`.
+    With equal b and c an arm needs the same factor fewer examples at every size. Each arm has a
+    floor of its own, which is fitted with b: where it is not identified (see `FittedCurve`) the
+    difference tells nothing. The interval resamples seeds, the same for both arms, and is
+    stretched for few of them, see `seed_stretch`.
 
     Args:
         baseline_FS, arm_FS: losses or errors above 0; column s of both is the same seed.
