@@ -9,19 +9,19 @@ and against exact match.
 Hypotheses, written before the first run:
 1. The tube lowers tube loss, turning angle and noise over signal, more so at weight 0.08 than at
    0.02, and raises chord over path; the span form moves its own loss and chord over path most.
-   Less weight decay moves none of them.
+   Weight decay moves none of them.
 2. The tube gives the first direction a larger share and lowers the effective rank: a path that is
    nearly straight needs few directions.
 3. Across runs, within a fraction, no measure's rank correlation with exact match is shown after
    Holm's correction. (CLM-JEPA found about -0.1 for the fit of the objective.)
 
 NL-RX-SYNTH, preset tiny-2m from nothing, an eighth and all of the rows, 1,000 steps of 16 rows,
-learning rate 1e-3, weight decay 1.0 (chosen on validation rows in studies/05_data_fractions.py);
+learning rate 1e-3, weight decay 1.0 (the tube's choice on validation rows in study 5);
 five arms, the last with a decay of 0.1, three seeds. Measures are of the states behind the last
 norm, which the term is trained on, of the first 200 test rows.
 
 Expected cost: 30 runs of about four minutes, an hour on two cores, and half a minute a run to probe
-it; `--runs` as above finds twelve of them done in study 5. `--quick` takes a smaller model on
+it; `--runs` as above finds some of them done in study 5. `--quick` takes a smaller model on
 generated rows, a quarter and all of them, four seeds: half an hour, and a quarter of an hour to
 probe; there the decay is 0.1, and 1.0 in the last arm.
 
