@@ -9,8 +9,9 @@ correction.
 
 NL-RX-SYNTH, preset tiny-2m from nothing, an eighth of the rows, 1,000 steps of 16 rows, learning
 rate 1e-3, weight decay 1.0 (the tube's choice on validation rows in studies/05_data_fractions.py).
-Every arm tries three weights on validation rows at seed 1 (next-token prediction three weight decays) and is
-then run at three seeds. Studies/01_objectives.py asked the same with 300 steps and less decay.
+Every arm tries three weights on validation rows at seed 1 (next-token prediction three weight
+decays) and is then run at three seeds. Studies/01_objectives.py asked the same with 300 steps and
+less decay.
 
 Expected cost: 40 runs of four to eight minutes, an hour and a half on two cores. `--quick` takes
 ten minutes.
