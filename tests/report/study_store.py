@@ -25,6 +25,9 @@ class Store:
         failing: (arm, seed) -> the cause that its final runs fail with.
         not_begun: seeds whose final runs have no folder yet.
         weights: arm -> weights tried, the best of them in the middle.
+        arms: arm -> its options; without, the first is next-token prediction and others the tube.
+        base: settings of all runs beside the usual ones.
+        axis: what `fractions` are values of.
     """
 
     gains: Mapping[str, float] = field(default_factory=lambda: {"ntp": 0.0, "tube": 0.08})
@@ -41,6 +44,9 @@ class Store:
     margin: float = 0.02
     noise: float = 0.02
     identical: bool = False
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    base: Mapping[str, Any] = field(default_factory=dict)
+    axis: str = "fraction"
 
     def write(self, folder: Path) -> Path:
         """The whole study; returns its folder."""
@@ -52,16 +58,16 @@ class Store:
             trials = []
             for at in self.fractions[:1] if tuning else ():
                 for tried in self._grid(arm):
-                    point = {"fraction": at, "seed": self.seeds[0]}
+                    point = {self.axis: at, "seed": self.seeds[0]}
                     trials.append(self._trial(arm, point, tried, runs))
             if trials:
                 best = max(trials, key=lambda trial: (trial["score"], -trial["loss"]))
-                at = {"fraction": self.fractions[0]}
+                at = {self.axis: self.fractions[0]}
                 chosen[arm] = [{"at": at, "chosen": best["tried"], "trials": trials}]
             for fraction in self.fractions:
                 for seed in self.seeds:
                     tried = chosen[arm][0]["chosen"] if arm in chosen else {}
-                    self._final(arm, {"fraction": fraction, "seed": seed}, tried, runs)
+                    self._final(arm, {self.axis: fraction, "seed": seed}, tried, runs)
         write(folder / "plan.json", {"runs": runs})
         if chosen:
             write(folder / "chosen.json", chosen)
@@ -72,7 +78,7 @@ class Store:
         if not self.weights:
             return None
         return {
-            "at": {"fraction": [self.fractions[0]]},
+            "at": {self.axis: [self.fractions[0]]},
             "seed": self.seeds[0],
             "grids": {arm: self._axis(arm) for arm in self.gains},
             "score": "exact_match",
@@ -103,10 +109,11 @@ class Store:
             "margin": self.margin,
             "regime": "correct",
             "updates": "fixed updates",
-            "arms": {arm: {"objective": "tube" if k else "ntp"} for k, arm in enumerate(arms)},
-            "axes": {"fraction": list(self.fractions), "seed": list(self.seeds)},
+            "arms": {arm: dict(self.arms.get(arm, {"objective": "tube" if k else "ntp"}))
+                     for k, arm in enumerate(arms)},
+            "axes": {self.axis: list(self.fractions), "seed": list(self.seeds)},
             "base": {"task": "nl-rx-synth", "model": "tiny-2m", "steps": self.num_steps,
-                     "batch_size": 32, "test": "test", "validation_rows": 50},
+                     "batch_size": 32, "test": "test", "validation_rows": 50, **self.base},
             "tuning": tuning,
             "generated": None,
             "seconds_per_step": 0.3,
@@ -142,7 +149,9 @@ class Store:
             {"commit": "abc123", "device": "cpu", "num_cpus": 2, "num_threads": 1,
              "platform": "Linux", "python": "3.11.7", "versions": versions},
         ])  # fmt: skip
-        generator = np.random.default_rng([point["seed"], len(arm), round(1e4 * point["fraction"])])
+        generator = np.random.default_rng(
+            [point["seed"], len(arm), round(1e4 * fraction_of(point))]
+        )
         lines = []
         is_baseline = arm == next(iter(self.gains))
         for step in range(1, self.num_steps + 1):
@@ -172,10 +181,10 @@ class Store:
             metrics[f"exact_match, {group}"] = rate(members)
         seconds = self.num_steps * (0.3 if is_baseline else 0.32)
         write(path / "result.json", {
-            "id": run, "arm": arm, "seed": point["seed"], "fraction": point["fraction"],
-            "num_steps": self.num_steps, "num_train_examples": round(8000 * point["fraction"]),
+            "id": run, "arm": arm, "seed": point["seed"], "fraction": fraction_of(point),
+            "num_steps": self.num_steps, "num_train_examples": round(8000 * fraction_of(point)),
             "training_seconds": seconds, "num_parameters": 2_000_000, "precision": "fp32",
-            "fingerprints": {"train": f"f{point['fraction']}", "test": "t"}, "metrics": {},
+            "fingerprints": {"train": f"f{fraction_of(point)}", "test": "t"}, "metrics": {},
         })  # fmt: skip
         write_lines(path / "readings" / split / "examples.jsonl", records)
         write_lines(path / "readings" / split / "reads.jsonl", [{"time": "2026-11-25T03:00:00Z"}])
@@ -188,7 +197,7 @@ class Store:
         # Identical arms give identical rows: only the seed draws.
         arm_number = 0 if self.identical else list(self.gains).index(arm)
         generator = np.random.default_rng([point["seed"], arm_number])
-        share = 0.3 + 0.4 * (1 + math.log(point["fraction"], 32)) + self.gains[arm] - penalty
+        share = 0.3 + 0.4 * (1 + math.log(fraction_of(point), 32)) + self.gains[arm] - penalty
         share += generator.normal(0, self.noise)
         right = hard + generator.normal(0, 0.1, self.num_rows) < share
         return [
@@ -207,6 +216,10 @@ class Store:
             }
             for number in range(self.num_rows)
         ]
+
+
+def fraction_of(point: Any) -> float:
+    return point.get("fraction", 1.0)
 
 
 def planned(run: str, phase: str, arm: str, point: Any, tried: Any, read: list[str]) -> Any:

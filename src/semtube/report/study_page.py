@@ -109,9 +109,7 @@ def build_report(data: StudyData) -> Report:
     tables += [multiplier_table(data, saved)] if saved else []
     tables += [curve_table(data, curves)] if curves else []
     tables += [tuning_table(data)] if data.study.tuning else []
-    # The paper's tables are of all training rows.
-    whole = [place for place in data.places() if dict(place).get("fraction", 1.0) == 1.0]
-    tables += published_tables(data, cells, whole[0] if whole else first)
+    tables += published_tables(data, cells, first)
     return Report(
         data=data,
         answer=answer(data, decides, saved, curves),
