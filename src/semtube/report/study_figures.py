@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from semtube.report.marks import (
@@ -23,6 +23,7 @@ from semtube.report.marks import (
 from semtube.report.study_cells import Cell, place_name, point_choice
 from semtube.report.study_comparisons import Comparison
 from semtube.report.study_data import Place, StudyData
+from semtube.statistics.intervals import Interval
 
 INTERVAL_NOTE = (
     "Bars are 95 % Student intervals over seeds; a cell with one seed has none, as one seed cannot "
@@ -47,7 +48,7 @@ def fraction_figure(data: StudyData, cells: Sequence[Cell]) -> Figure | str:
     for cell in scored:
         fraction = dict(cell.place)["fraction"]
         common = {"arm": _line_name(cell, lines), "fraction": fraction}
-        low, high = limits(cell)
+        low, high = limits(cell.interval)
         for seed, score in zip(cell.seeds, cell.scores, strict=True):
             rows.append({**common, "what": "run", "seed": seed, "score": 100 * score})
         rows.append({**common, "what": "mean", "examples": cell.num_examples,
@@ -103,6 +104,7 @@ def difference_figure(data: StudyData, comparisons: Sequence[Comparison]) -> Fig
             "low": None if c.t_interval is None else 100 * c.t_interval.low,
             "high": None if c.t_interval is None else 100 * c.t_interval.high,
             "margin": margin,
+            "equivalent": {True: "yes", False: "not shown", None: None}[c.is_equivalent],
         }
         for c in shown
         if c.difference is not None
@@ -120,7 +122,8 @@ def difference_figure(data: StudyData, comparisons: Sequence[Comparison]) -> Fig
     body = {"x": number("difference", f"difference to {data.study.baseline}, points"), "y": y,
             "yOffset": named("arm", arms), "color": colour(every, arms),
             "tooltip": tooltip({"arm": "arm", "point": "point", "difference": "points",
-                                "low": "low", "high": "high", "seeds": "seeds"})}  # fmt: skip
+                                "low": "low", "high": "high", "seeds": "seeds",
+                                "equivalent": "equivalent"})}  # fmt: skip
     rule = interval_rule("x", {"opacity": 0.7})
     layers += [
         {**rule, "encoding": body | rule["encoding"]},
@@ -131,10 +134,11 @@ def difference_figure(data: StudyData, comparisons: Sequence[Comparison]) -> Fig
         name="differences",
         title=f"Difference to {data.study.baseline}, paired by seed",
         caption="Right of the dashed line an arm is better than the baseline. Bars are 95 % "
-        "Student intervals of the paired difference over seeds. The grey band is the margin "
-        f"within which arms are called equivalent (±{margin:g} points): a bar inside it says "
-        "equivalent, a bar that crosses the line says that no difference is shown.",
-        columns=("arm", "point", "seeds", "difference", "low", "high", "margin"),
+        "Student intervals of the paired difference over seeds; one that crosses the line says "
+        f"that no difference is shown. The grey band is the margin (±{margin:g} points): an arm is "
+        "equivalent whose 90 % interval, shorter than its bar, lies within it. So a bar inside "
+        "the band says equivalent, and one that leaves it by a little may: the table tells.",
+        columns=("arm", "point", "seeds", "difference", "low", "high", "margin", "equivalent"),
         rows=rows,
         layers=layers,
         encoding={},
@@ -143,48 +147,68 @@ def difference_figure(data: StudyData, comparisons: Sequence[Comparison]) -> Fig
 
 
 def arm_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -> Figure | str:
-    """Bars of every arm at one point, the form of the paper's Figures 5 and 8 (its ablation)."""
+    """Bars of every arm at one point, the form of the paper's Figures 5 and 8 (its ablation).
+
+    Of several tasks or models all stand side by side, as in Figure 5; other axes are chosen from.
+    """
     scored = [c for c in cells if c.mean is not None]
     if not scored:
         return "bars of the arms need a run with a score"
     every = list(data.study.arms)
     arms = [arm for arm in every if any(c.arm == arm for c in scored)]
+    grouping = [axis for axis in _other_axes(scored, ()) if axis in ("task", "model")]
+
+    def rest(place: Place) -> Place:
+        return tuple(pair for pair in place if pair[0] not in grouping)
+
+    short = _short_names({str(dict(c.place)[axis]) for c in scored for axis in grouping})
     rows = []
     for cell in scored:
-        low, high = limits(cell)
-        rows.append({"arm": cell.arm, "point": place_name(cell.place), "seeds": len(cell.seeds),
-                     "score": 100 * (cell.mean or 0), "low": low, "high": high})  # fmt: skip
-    params, transform = point_choice([c.place for c in scored], first)
-    layers = [
-        {"mark": {"type": "bar", "opacity": 0.85, "height": {"band": 0.7}}},
-        interval_over_bars(),
-    ]  # fmt: skip
+        low, high = limits(cell.interval)
+        group = ", ".join(short[str(dict(cell.place)[axis])] for axis in grouping)
+        rows.append({"arm": cell.arm, "group": group, "point": place_name(rest(cell.place)),
+                     "seeds": len(cell.seeds), "score": 100 * (cell.mean or 0), "low": low,
+                     "high": high})  # fmt: skip
+    places = [rest(cell.place) for cell in scored]
+    params, transform = point_choice(places, None if first is None else rest(first))
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    bar: Spec = {"type": "bar", "opacity": 0.85}
+    by: Spec = {"color": colour(every, arms)}
+    beside = ""
+    if grouping:
+        by |= {"y": named("group", groups), "yOffset": named("arm", arms)}
+        height = bar_height(len(groups) * len(arms), 22)
+        beside = f" Every {' and '.join(grouping)} has its own group of bars."
+    else:
+        by |= {"y": named("arm", arms)}
+        by["color"] |= {"legend": None}
+        bar |= {"height": {"band": 0.7}}
+        height = bar_height(len(arms), 34)
     return Figure(
         name="arms",
         title=f"{data.study.score_title} of every arm",
         caption="Form of the paper's Figures 5 and 8 (its ablation). Longer is better; bars begin "
-        f"at 0. Thin lines are 95 % Student intervals over seeds. {PAIRED_NOTE}",
-        columns=("arm", "point", "seeds", "score", "low", "high"),
+        f"at 0.{beside} Thin lines are 95 % Student intervals over seeds. {PAIRED_NOTE}",
+        columns=("arm", "group", "point", "seeds", "score", "low", "high"),
         rows=rows,
-        layers=layers,
+        layers=[{"mark": bar}, interval_over_bars()],
         encoding={
             "x": number("score", f"{data.study.primary}, %", scale={"zero": True}),
-            "y": named("arm", arms),
-            "color": colour(every, arms) | {"legend": None},
-            "tooltip": tooltip({"arm": "arm", "score": "%", "low": "low", "high": "high",
-                                "seeds": "seeds"}),
+            **by,
+            "tooltip": tooltip({"arm": "arm", "group": "of", "score": "%", "low": "low",
+                                "high": "high", "seeds": "seeds"}),
         },
         params=params,
         transform=transform,
-        height=bar_height(len(arms), 34),
+        height=height,
     )  # fmt: skip
 
 
-def limits(cell: Cell) -> tuple[float | None, float | None]:
+def limits(interval: Interval | None) -> tuple[float | None, float | None]:
     """The interval in per cent, within what a rate can be."""
-    if cell.interval is None:
+    if interval is None:
         return None, None
-    return 100 * max(cell.interval.low, 0.0), 100 * min(cell.interval.high, 1.0)
+    return 100 * max(interval.low, 0.0), 100 * min(interval.high, 1.0)
 
 
 def _other_axes(cells: Sequence[Cell], shown: Sequence[str]) -> list[str]:
@@ -194,6 +218,12 @@ def _other_axes(cells: Sequence[Cell], shown: Sequence[str]) -> list[str]:
         for axis, value in cell.place:
             values.setdefault(axis, set()).add(value)
     return [axis for axis, found in values.items() if len(found) > 1 and axis not in shown]
+
+
+def _short_names(names: Set[str]) -> dict[str, str]:
+    """The last part of hub names and folders, where that tells them apart: there is little room."""
+    short = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in names}
+    return short if len(set(short.values())) == len(names) else {name: name for name in names}
 
 
 def _line_name(cell: Cell, axes: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from semtube.report.marks import (
 from semtube.report.study_cells import CONFIDENCE, Cell, place_name, point_choice
 from semtube.report.study_comparisons import Comparison
 from semtube.report.study_data import Place, RowScores, StudyData
+from semtube.report.study_figures import limits
 from semtube.statistics.cells import summarise_cell
 
 
@@ -33,13 +34,12 @@ def ending_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -
             known = [value for value, count in values if count]
             if not known:
                 continue
-            interval = summarise_cell(known, CONFIDENCE).interval
+            low, high = limits(summarise_cell(known, CONFIDENCE).interval)
             rows.append({
                 "arm": cell.arm, "point": place_name(cell.place), "group": group,
                 "rows": max(count for _, count in values), "seeds": len(known),
                 "score": 100 * float(np.mean(known)),
-                "low": _percent(None if interval is None else interval.low),
-                "high": _percent(None if interval is None else interval.high),
+                "low": low, "high": high,
             })  # fmt: skip
     if not rows:
         return "accuracy by group needs a task whose rows have groups"
@@ -123,7 +123,3 @@ def _group_score(run: RowScores, group: str) -> tuple[float, int]:
     values = run.right[[g == group for g in run.groups]]
     judged = values[values >= 0]
     return (float(judged.mean()) if len(judged) else 0.0), len(judged)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * min(max(share, 0.0), 1.0)
