@@ -22,6 +22,7 @@ from semtube.report.study_checks import fairness
 from semtube.report.study_comparisons import NUM_RESAMPLES, deciding, family
 from semtube.report.study_page import build_report, summary, write_report
 from semtube.report.study_reading import read_study
+from semtube.report.study_run_tables import setting_table
 from semtube.statistics.detectable import detectable_difference
 from semtube.statistics.equivalence import equivalence_test
 from semtube.statistics.holm import holm
@@ -103,7 +104,7 @@ def test_every_file_is_there(written: Path) -> None:
         assert (written / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (written / "figures" / f"{name}.svg").read_text().startswith("<svg")
         assert (written / "csv" / f"figure_{name}.csv").stat().st_size
-    for name in (*said["tables"], "runs", "examples", "environments"):
+    for name in (*said["tables"], "runs", "settings", "examples", "environments"):
         assert (written / "csv" / f"{name}.csv").stat().st_size
     assert {"accuracy_by_fraction", "differences", "arms", "accuracy_by_weight", "cost", "endings",
             "losses_by_weight", "agreement", "trace_loss", "trace_term_loss"} == set(
@@ -268,10 +269,40 @@ def test_published_values_stand_beside_ours(tmp_path: Path) -> None:
     ours = {(c.arm, c.place[0][1]): c.mean for c in study_cells(report.data)}
     [ntp, tube] = tables["published_accuracy"]
     assert (ntp["paper"], ntp["ours"]) == (57.29 / 100, ours["ntp", 1.0])
-    assert (tube["paper"], tube["ours"]) == (84.29 / 100, ours["tube", 1.0])
+    assert (tube["paper"], tube["ours"]) == (0.8429, ours["tube", 1.0])
     [low, full] = tables["published_fractions"]
     assert (low["arm"], low["paper"], low["ours"]) == ("tube", 56.34 / 100, ours["tube", 1 / 16])
     assert (full["arm"], full["paper"], full["ours"]) == ("ntp", 57.29 / 100, ours["ntp", 1.0])
+
+
+def test_the_settings_of_every_run_are_told(tmp_path: Path) -> None:
+    """In the CSV, in the summary and in the page; of a run that never began, what is planned."""
+    folder = Store(not_begun=(3,), num_rows=20, num_steps=3).write(tmp_path)
+    written = write_report(folder).parent
+    configs = {
+        path.parent.name: json.loads(path.read_text())
+        for path in (folder / "runs").glob("*/config.json")
+    }
+    with (written / "csv" / "settings.csv").open(newline="") as file:
+        rows = {row.pop("run"): row for row in csv.DictReader(file)}
+    assert len(rows) == 12
+    for run, config in configs.items():
+        assert {name: rows[run][name] for name in config} == {n: str(v) for n, v in config.items()}
+    told = json.loads((written / "summary.json").read_text())["settings"]
+    for run, config in configs.items():
+        assert told["all"] | told["runs"][run] == config
+    begun = set(configs)
+    assert {(rows[run]["arm"], rows[run]["seed"]) for run in set(rows) - begun} == {
+        ("ntp", "3"), ("tube", "3"),
+    }  # fmt: skip
+    assert "csv/settings.csv" in (written / "report.md").read_text()
+
+
+def test_a_setting_of_several_values_is_json_in_its_cell() -> None:
+    table = setting_table({"a": {"options": {"form": "span"}, "layer": [4, -1]}, "b": {}})
+    assert table.csv().splitlines() == [
+        "run,layer,options", 'a,"[4, -1]","{""form"": ""span""}"', "b,,",
+    ]  # fmt: skip
 
 
 def test_an_arm_has_one_colour_in_all_figures(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def arm_figure(data: StudyData, cells: Sequence[Cell], first: Place | None) -> F
         return tuple(pair for pair in place if pair[0] not in grouping)
 
     short = _short_names({str(dict(c.place)[axis]) for c in scored for axis in grouping})
-    rows = []
+    rows: list[dict[str, Any]] = []
     for cell in scored:
         low, high = limits(cell.interval)
         group = ", ".join(short[str(dict(cell.place)[axis])] for axis in grouping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ from semtube.report.study_run_tables import (
     example_table,
     run_settings,
     run_table,
+    setting_table,
+    shared_settings,
     tuning_table,
 )
 from semtube.report.study_tables import (
@@ -72,7 +75,8 @@ def write_report(folder: Path) -> Path:
     """
     report = build_report(read_study(folder))
     target = folder / "report"
-    tables = [*report.tables, report.examples, report.runs, report.environments]
+    settings = setting_table(run_settings(report.data))
+    tables = [*report.tables, report.examples, report.runs, settings, report.environments]
     write_parts(target, tables, report.figures)
     write_json(target / "summary.json", summary(report))
     write_text(target / "report.md", markdown(report))
@@ -137,7 +141,10 @@ def _page(report: Report) -> str:
         examples=report.examples,
         runs=report.runs,
         environments=report.environments,
-        configs=run_settings(report.data),
+        configs={
+            run: json.dumps(values, sort_keys=True, ensure_ascii=False)
+            for run, values in run_settings(report.data).items()
+        },
         commands=_commands(report.data),
     )
 
@@ -186,6 +193,7 @@ def summary(report: Report) -> dict[str, Any]:
         "missing": missing(report.data),
         "tables": {t.name: [_plain(row) for row in t.rows] for t in report.tables},
         "figures": [figure.name for figure in report.figures],
+        "settings": shared_settings(report.data),
         "environments": [_plain(row) for row in report.environments.rows],
     }
 
@@ -223,6 +231,9 @@ def markdown(report: Report) -> str:
     if report.examples.rows:
         parts += ["## Rows that tell the arms apart", report.examples.markdown().strip()]
     parts += ["## Every run", report.runs.markdown().strip()]
+    parts.append(
+        "The settings of every run: [CSV](csv/settings.csv), and in summary.json under settings."
+    )
     parts += ["## Environment and commands", textwrap.indent(_commands(data), "    ")]
     parts.append(report.environments.markdown().strip())
     return "\n\n".join(parts) + "\n"

@@ -101,7 +101,7 @@ def _fewer_rows(data: StudyData, places: Sequence[Place]) -> str:
 
 
 def _share(percent: float | None) -> float | None:
-    return None if percent is None else percent / 100
+    return None if percent is None else round(percent / 100, 6)
 
 
 def _accuracy(data: StudyData, cells: Sequence[Cell], points: Sequence[Place]) -> Table | None:
@@ -129,12 +129,9 @@ def _accuracy(data: StudyData, cells: Sequence[Cell], points: Sequence[Place]) -
             used.append(place)
     if not rows:
         return None
-    usual = {"task": rows[0]["task"], "model": rows[0]["model"], "paper_model": paper.MAIN_MODEL,
-             "note": ""}  # fmt: skip
+    usual = {"paper_model": paper.MAIN_MODEL, "note": ""}
     told = {name for name, value in usual.items() if any(row[name] != value for row in rows)}
     columns = [
-        Column("task", "task"),
-        Column("model", "model"),
         Column("point", "at"),
         *_ARM,
         Column("paper_model", "the paper's model"),
@@ -148,8 +145,8 @@ def _accuracy(data: StudyData, cells: Sequence[Cell], points: Sequence[Place]) -
     return Table(
         "published_accuracy",
         "Accuracy beside the paper's main table and ablations",
-        f"{', '.join(dict.fromkeys(row['task'] for row in rows))}: mean and deviation over seeds, "
-        f"of which the paper has five; its values at the best weight that it tried. "
+        f"{', '.join(dict.fromkeys(row['task'] for row in rows))}: means over seeds and deviations "
+        "between them; the paper's over five seeds, at the best weight that it tried. "
         f"{_fewer_rows(data, used)}An arm that the paper does not have stands alone. {OTHER_MODEL}",
         [column for column in columns if column.name not in usual or column.name in told],
         rows,

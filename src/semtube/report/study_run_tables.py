@@ -64,6 +64,16 @@ def tuning_table(data: StudyData) -> Table:
     )
 
 
+def state_of(data: StudyData, planned: Planned) -> tuple[str, str]:
+    """State and cause of a planned run, which is done once its rows are decoded."""
+    run = data.runs[planned.run]
+    if run.status != "done":
+        return run.status, run.cause
+    if all(split in run.readings for split in planned.read):
+        return "done", ""
+    return ("failed", run.cause) if run.cause else ("unfinished", "trained, not decoded yet")
+
+
 def run_table(data: StudyData) -> Table:
     """Every planned run, failures and their causes included."""
     rows = []
@@ -71,11 +81,12 @@ def run_table(data: StudyData) -> Table:
         run = data.runs[planned.run]
         split = planned.read[0] if planned.read else "test"
         reading = run.readings.get(split)
+        state, cause = state_of(data, planned)
         metric = (reading.metrics.get(data.study.primary) or {}) if reading else {}
         rows.append({
             "run": run.run, "phase": planned.phase, "arm": planned.arm,
             "point": shown_settings({a: v for a, v in planned.point.items()}),
-            "tried": shown_settings(planned.tried), "state": run.status, "cause": run.cause,
+            "tried": shown_settings(planned.tried), "state": state, "cause": cause,
             "split": split, "score": metric.get("mean"),
             "reads": reading.num_reads if reading else 0,
             "steps": run.result.get("num_steps"), "seconds": run.result.get("training_seconds"),
@@ -188,17 +199,52 @@ def _environment_row(environment: Mapping[str, Any], count: int) -> dict[str, An
     return {"starts": count, **{n: environment.get(n) for n in names}, "versions": told}
 
 
-def run_settings(data: StudyData) -> list[tuple[str, str]]:
-    """Every run's settings as JSON; of one that never began, what the plan says."""
+def run_settings(data: StudyData) -> dict[str, Mapping[str, Any]]:
+    """Every run's settings; of one that never began, what the plan says."""
     planned: dict[str, Planned] = {p.run: p for p in data.plan}
-    return [
-        (
-            run.run,
-            json.dumps(
-                run.config or {"arm": planned[run.run].arm, **planned[run.run].point},
-                sort_keys=True,
-                ensure_ascii=False,
-            ),
-        )
+    return {
+        run.run: run.config
+        or {"arm": planned[run.run].arm, **planned[run.run].point, **planned[run.run].tried}
         for run in data.runs.values()
+    }
+
+
+def setting_table(settings: Mapping[str, Mapping[str, Any]]) -> Table:
+    """`run_settings` as a table with a column for each setting; lists and mappings as JSON."""
+    names = list(dict.fromkeys(name for values in settings.values() for name in sorted(values)))
+    rows = [
+        {"run": run}
+        | {
+            name: json.dumps(value, sort_keys=True, ensure_ascii=False)
+            if isinstance(value, list | dict)
+            else value
+            for name, value in values.items()
+        }
+        for run, values in settings.items()
     ]
+    return Table(
+        "settings",
+        "Settings of every run",
+        "Those that a run was given and the usual ones; of one that never began, what the plan "
+        "says of it.",
+        [Column("run", "run"), *(Column(name, name, "setting") for name in names)],
+        rows,
+    )
+
+
+def shared_settings(data: StudyData) -> dict[str, Any]:
+    """`run_settings` in short: "all" is what every run that began has, "runs" what each has beside.
+
+    Without it, a thousand runs would take a megabyte.
+    """
+    begun = [run.config for run in data.runs.values() if run.config] or [{}]
+    same = {
+        name: value
+        for name, value in begun[0].items()
+        if all(name in other and other[name] == value for other in begun)
+    }
+    own = {
+        run: {name: value for name, value in values.items() if name not in same}
+        for run, values in run_settings(data).items()
+    }
+    return {"all": same, "runs": own}
