@@ -84,7 +84,7 @@ def draw(figure: Figure, folder: Path) -> None:
     if figure.chosen:
         lines = [*textwrap.wrap(f"Shown: {figure.chosen}.", characters), *lines]
     spec["title"] = {
-        "text": figure.title, "subtitle": lines, "anchor": "start", "frame": "group",
+        "text": figure.title, "subtitle": lines, "anchor": "start", "frame": "bounds",
         "fontSize": 15, "subtitleFontSize": 11, "subtitleColor": "#555", "subtitlePadding": 6,
         "offset": 14,
     }  # fmt: skip
