@@ -144,6 +144,29 @@ def test_bad_input_is_refused():
         manifold_capacity([cloud, cloud + 1], radius_of="both", draws=2, repeats=1)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_states_that_are_equal_but_for_rounding_have_no_capacity(noise):
+    clouds = [3 + noise * normal(5, 4, seed=k) for k in range(3)]
+    with pytest.raises(ArithmeticError, match="equal but for rounding"):
+        manifold_capacity(clouds, draws=5, repeats=1)
+    with pytest.raises(ArithmeticError, match="all points are 0"):
+        manifold_capacity([0 * cloud for cloud in clouds], draws=5, repeats=1, centre=False)
+
+
+@pytest.mark.parametrize(("number", "expected"), [(2, 4.0), (20, 2.0)])
+def test_centred_single_points_go_beyond_two(number, expected):
+    # Of two centred points labels that differ leave one ray: half of t^2, so P / E[b] is 4.
+    points = [normal(1, 60, seed=k) for k in range(number)]
+    found = manifold_capacity(points, draws=600, repeats=1)
+    assert found.capacity == pytest.approx(expected, rel=0.12)
+
+
+def test_clouds_that_no_hyperplane_parts_have_the_floor():
+    # More points than dimensions in every class: the cone is all space, so b = |t|^2.
+    found = manifold_capacity([normal(60, 10, seed=k) for k in range(4)], draws=300, repeats=1)
+    assert found.capacity == pytest.approx(4 / 10, rel=0.1)
+
+
 def test_a_solver_that_does_not_arrive_is_told(monkeypatch):
     def tired(*args, **options):
         raise RuntimeError("Maximum number of iterations reached.")

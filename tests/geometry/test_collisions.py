@@ -95,6 +95,12 @@ def test_what_has_no_step_or_no_other_has_no_value():
     assert found.defined.tolist() == [False, True, False]
 
 
+def test_steps_that_are_rounding_are_no_steps():
+    still = 100 * (1 + 1e-6 * normal(2, 3))
+    found = of_texts([[1, 2], [3, 4]], [still, normal(2, 3)])
+    assert found.defined.tolist() == [False, True]
+
+
 def test_near_is_what_few_right_answers_are():
     gold = Measured(torch.arange(100.0).double(), torch.ones(100, dtype=torch.bool))
     assert float(near_collision_share(gold, gold).value) == pytest.approx(NEAR)

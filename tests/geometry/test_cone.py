@@ -87,6 +87,27 @@ def test_unrelated_states_against_all_pairs():
     assert relative.value.tolist() == [[0, 0.5]]
 
 
+def test_states_equal_but_for_rounding_are_0_apart():
+    assert unrelated_distance(100 * (1 + 1e-6 * normal(40, 7))) == 0
+    assert unrelated_distance(100 * (1 + 1e-3 * normal(40, 7))) > 0.1
+
+
+def test_texts_that_leave_at_random_steps_have_no_exponent_of_a_half_since_the_prompt():
+    """Brownian from where they leave; since the prompt the exponent tells when they leave."""
+    generator = torch.Generator().manual_seed(0)
+    # One in ten leaves at each step.
+    leaves_N = (torch.rand(400, generator=generator).log() / math.log(0.9)).long().clamp_max(24)
+    size_N = torch.full((400,), 24)
+    noise = torch.randn(400, 24, 16, generator=generator)
+    states = (noise * (torch.arange(24) >= leaves_N[:, None])[..., None]).cumsum(1)
+    since = {
+        since: fitted(state_distances(states, 0 * states, size_N, leaves_N, since=since))
+        for since in ("prompt", "divergence")
+    }
+    assert since["divergence"].low < 0.5 < since["divergence"].high
+    assert since["prompt"].low > 0.7
+
+
 def test_the_curve_is_over_prompts_that_have_the_step():
     value = torch.tensor([[3.0, 1.0, 0.0], [4.0, 0.0, 0.0]], dtype=torch.float64)
     defined = torch.tensor([[True, True, False], [True, False, False]])

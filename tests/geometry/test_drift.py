@@ -102,3 +102,18 @@ def test_bad_input_is_refused():
         drift(torch.zeros(4, 2), torch.zeros(5, 2))
     with pytest.raises(ValueError, match="wanted 3 labels"):
         label_alignment(torch.zeros(4, 2), ["a"])
+
+
+def test_equal_and_bad_states_give_no_number():
+    states_ND = normal(20, 8)
+    equal_ND = states_ND[:1] * (1 + 1e-6 * states_ND)
+    for measure in (feature_stability, lambda x: drift(x, states_ND),
+                    lambda x: drift(states_ND, x)):  # fmt: skip
+        with pytest.raises(ArithmeticError, match="equal but for rounding"):
+            measure(equal_ND)
+    bad_ND = states_ND.clone()
+    bad_ND[3, 2] = torch.nan
+    for measure in (feature_stability, lambda x: drift(states_ND, x),
+                    lambda x: label_alignment(x, "ab" * 10)):  # fmt: skip
+        with pytest.raises(ValueError, match="sample 3 is not finite"):
+            measure(bad_ND)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from semtube.errors import UserError
-from semtube.geometry.paths import Paths
+from semtube.geometry.paths import Paths, check_ends
 
 LENGTHS = [9, 1, 14, 4]
 
@@ -63,3 +63,12 @@ def test_other_shapes_are_refused(shapes):
     hidden, content = shapes
     with pytest.raises(ValueError, match="wanted states"):
         Paths.of(torch.zeros(hidden), None if content is None else torch.ones(content).bool())
+
+
+def test_ends_that_are_not_finite_are_named():
+    states_ND = torch.zeros(6, 2)
+    ends = ("the prompt's last token", "the answer's last token")
+    check_ends(states_ND, "last", ["a", "b", "c"], ends)
+    states_ND[3, 1] = states_ND[4, 0] = torch.nan
+    with pytest.raises(UserError, match=r"layer last, example b: .* of the answer's last token is"):
+        check_ends(states_ND, "last", ["a", "b", "c"], ends)

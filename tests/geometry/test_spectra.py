@@ -107,6 +107,20 @@ def test_equal_states_have_no_spectrum(value):
     assert (found.anisotropy is None) is (value == 0)
 
 
+def test_states_equal_up_to_float32_have_no_spectrum():
+    one_D = normal(64).float()
+    # Rounding of a deep model: differences of 1e-6 of the state.
+    states_ND = one_D * (1 + 1e-6 * normal(300, 64, seed=1).float())
+    assert len(states_ND.unique(dim=0)) == 300
+    found = spectrum(states_ND)
+    assert found.effective_rank == found.first_share == 0
+    assert found.tail() is None
+    assert not found.singular_values.any()
+    assert found.anisotropy == pytest.approx(1)
+    apart = spectrum(one_D * (1 + 1e-3 * normal(300, 64, seed=1).float()))
+    assert apart.effective_rank > 30
+
+
 def test_a_power_law_is_found_exactly():
     values_K = torch.arange(1.0, 513, dtype=torch.float64) ** -1.5
     found = spectrum(*with_spectrum(values_K, 1024).split(300)).tail()
@@ -164,4 +178,6 @@ def test_no_rows_and_other_widths_are_refused():
         moments.add(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="wanted rows"):
         moments.add(torch.zeros(2))
+    with pytest.raises(ValueError, match="row 1 is not finite"):
+        moments.add(torch.tensor([[0.0, 1, 2], [0, torch.nan, 0]]))
     assert singular_values(torch.zeros(3, 3)).tolist() == [0, 0, 0]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from semtube.geometry.measured import Measured
+from semtube.geometry.rounding import shortest_displacement
 from semtube.objectives.random_keys import fold
 
 #: A text nearly collides where it comes nearer to another than all but this part of the right
@@ -64,7 +65,9 @@ def near_collisions(
     inside_NL = torch.arange(key_NL.shape[1], device=size_N.device) < size_N[:, None]
     step_N = _median_step(states_NLD, inside_NL)
     nearest_N = _nearest(states_NLD, inside_NL, key_NL, chunk)
-    defined_N = nearest_N.isfinite() & (step_N > 0)
+    length_NL = torch.linalg.vector_norm(states_NLD, dim=-1).double().masked_fill(~inside_NL, 0)
+    shortest_N = shortest_displacement(length_NL.sum(1) / size_N.clamp_min(1))
+    defined_N = nearest_N.isfinite() & (step_N > shortest_N)
     return Measured.ratio(nearest_N.where(defined_N, 0), step_N.where(defined_N, 0))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from semtube.geometry.draws import generator_of
 from semtube.geometry.measured import Measured
+from semtube.geometry.rounding import is_one_point
 from semtube.scaling.resampling import seed_stretch
 from semtube.statistics.intervals import t_interval
 
@@ -97,15 +98,19 @@ def state_distances(
 def unrelated_distance(states_PD: Tensor) -> float:
     """Root mean square distance of two different states of a set: sqrt(2) times their deviation.
 
-    The space of states is bounded in effect, so every distance ends near this.
+    0 where all are equal but for rounding. The space of states is bounded in effect, so every
+    distance ends near this.
 
     Raises:
         ValueError: fewer than two states.
     """
     if len(states_PD) < 2:
         raise ValueError(f"there are {len(states_PD)} states: wanted at least 2")
-    variance_D = states_PD.detach().double().var(0)
-    return math.sqrt(2 * float(variance_D.sum()))
+    states_PD = states_PD.detach().double()
+    variance = float(states_PD.var(0).sum())
+    if is_one_point(variance * (len(states_PD) - 1), float(states_PD.square().sum())):
+        return 0.0
+    return math.sqrt(2 * variance)
 
 
 def relative_distances(distances: Measured, unrelated: float) -> Measured:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from semtube.geometry.draws import generator_of
+from semtube.geometry.rounding import refuse_one_point
 from semtube.objectives.directions import MIN_LENGTH
 
 #: Splits, rotations and most samples. Splits and samples: the authors' code. Rotations: ours.
@@ -55,7 +56,9 @@ def feature_stability(
         seed: names rotations, splits and drawn samples.
 
     Raises:
-        ValueError: fewer than 3 samples or 2 features, or no split or rotation.
+        ValueError: fewer than 3 samples or 2 features, no split or rotation, or a sample that is
+            not finite.
+        ArithmeticError: the samples are equal but for rounding.
 
     Source: Shesha's feature split; rotations are ours.
     """
@@ -69,6 +72,8 @@ def feature_stability(
         chosen = torch.randperm(len(states_ND), generator=generator)[:max_samples]
         states_ND = states_ND[chosen.to(states_ND.device)]
     states_ND = states_ND.detach().float()
+    _check_finite(states_ND)
+    refuse_one_point(states_ND)
     raw = [_split_halves(states_ND, generator) for _ in range(splits)]
     rotated = []
     for _ in range(rotations):
@@ -90,7 +95,8 @@ def replicate_stability(first_ND: Tensor, second_ND: Tensor) -> float:
     depend on the axes.
 
     Raises:
-        ValueError: other samples in the two, or fewer than 3.
+        ValueError: other samples in the two, fewer than 3, or one that is not finite.
+        ArithmeticError: the samples of one are equal but for rounding.
 
     Source: Shesha, in place of its unmatched variants, which compare pairs that do not belong
         together.
@@ -100,6 +106,9 @@ def replicate_stability(first_ND: Tensor, second_ND: Tensor) -> float:
             "wanted the same 3 samples or more twice, "
             f"got {tuple(first_ND.shape)} and {tuple(second_ND.shape)}"
         )
+    for states_ND in (first_ND, second_ND):
+        _check_finite(states_ND)
+        refuse_one_point(states_ND)
     return spearman(cosine_distances(first_ND), cosine_distances(second_ND))
 
 
@@ -115,13 +124,14 @@ def label_alignment(states_ND: Tensor, labels: Sequence[object]) -> float:
     """Spearman correlation of correlation distance with "the labels differ"; -1 to 1, 0 for none.
 
     Raises:
-        ValueError: not one label a sample, or fewer than 3 samples.
+        ValueError: not one label a sample, fewer than 3 samples, or one that is not finite.
 
     Source: Shesha's supervised variant.
     """
     if len(labels) != len(states_ND) or len(states_ND) < 3:
         raise ValueError(f"wanted 3 labels or more, one a sample, got {len(labels)} of "
                          f"{len(states_ND)}")  # fmt: skip
+    _check_finite(states_ND)
     names = {label: k for k, label in enumerate(dict.fromkeys(labels))}
     label_N = torch.tensor([names[label] for label in labels], device=states_ND.device)
     first_P, second_P = torch.triu_indices(len(labels), len(labels), 1, device=states_ND.device)
@@ -153,6 +163,12 @@ def random_rotation(width: int, generator: torch.Generator) -> Tensor:
     """(D, D) an orthogonal matrix, all equally likely (Mezzadri 2007)."""
     q_DD, r_DD = torch.linalg.qr(torch.randn(width, width, generator=generator))
     return q_DD * r_DD.diagonal().sign()
+
+
+def _check_finite(states_ND: Tensor) -> None:
+    bad_N = ~states_ND.isfinite().all(-1)
+    if bad_N.any():
+        raise ValueError(f"sample {int(bad_N.nonzero()[0])} is not finite: wanted numbers")
 
 
 def _split_halves(states_ND: Tensor, generator: torch.Generator) -> float:

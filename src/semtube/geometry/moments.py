@@ -25,13 +25,16 @@ class Moments:
         """Take in rows (N, D); none is allowed.
 
         Raises:
-            ValueError: not (N, D), or another D than before.
+            ValueError: not (N, D), another D than before, or a row that is not finite.
         """
         if rows_ND.dim() != 2:
             raise ValueError(f"wanted rows (N, D), got shape {tuple(rows_ND.shape)}")
         if not len(rows_ND):
             return
         rows_ND = rows_ND.detach().double()
+        bad_N = ~rows_ND.isfinite().all(-1)
+        if bad_N.any():
+            raise ValueError(f"row {int(bad_N.nonzero()[0])} is not finite: wanted numbers")
         mean_D = rows_ND.mean(0)
         centred_ND = rows_ND - mean_D
         scatter_DD = centred_ND.T @ centred_ND

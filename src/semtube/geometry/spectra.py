@@ -13,6 +13,7 @@ from torch import Tensor
 
 from semtube.geometry.draws import generator_of
 from semtube.geometry.moments import Moments, singular_values
+from semtube.geometry.rounding import is_one_point
 from semtube.objectives.directions import MIN_LENGTH
 
 #: Below this R^2 a spectrum's tail is no power law: a Gaussian matrix reaches .94 to .96. Ours.
@@ -88,7 +89,8 @@ class Spectrum:
 
     Args:
         num_rows: N states, N_d of them with a direction.
-        singular_values: (D,) of the centred states, largest first.
+        singular_values: (D,) of the centred states, largest first; 0 where all states are equal
+            but for rounding (`rounding.ROUNDING`).
         effective_rank: exp of the entropy of the singular values' shares, 1 to D; 0 where all
             states are equal.
         first_share: variance along the first direction over all variance, 1 / D to 1; 0 where
@@ -104,6 +106,11 @@ class Spectrum:
     first_share: float
     anisotropy: float | None
     num_without_direction: int
+
+    @property
+    def is_one_point(self) -> bool:
+        """Whether all states are equal but for rounding."""
+        return self.effective_rank == 0
 
     def tail(self, window: tuple[float, float] = TAIL) -> TailFit | None:
         """See `spectral_tail`."""
@@ -155,10 +162,9 @@ class SpectrumOfStates:
         """
         scatter_DD = self._moments.scatter_DD
         values_D = singular_values(scatter_DD)
-        # Of equal states, rounding is left: their spread is small beside their size.
-        size = float(self._moments.gram_DD.trace())
-        spread = float(scatter_DD.trace())
-        collapsed = spread <= 1e-20 * size or spread == 0
+        collapsed = is_one_point(float(scatter_DD.trace()), float(self._moments.gram_DD.trace()))
+        if collapsed:
+            values_D = torch.zeros_like(values_D)
         number = self._num_directions
         anisotropy = None
         if number >= 2:
@@ -167,7 +173,7 @@ class SpectrumOfStates:
         return Spectrum(
             self._moments.num_rows,
             values_D,
-            0.0 if collapsed else effective_rank(values_D),
+            effective_rank(values_D),
             0.0 if collapsed else float(values_D[0] ** 2 / values_D.square().sum()),
             anisotropy,
             self._moments.num_rows - number,

@@ -32,7 +32,10 @@ def tube_loss(
     """
     # On a path of increments, the first state stands for the token that has none.
     objective = SemanticTube(weight=0.0, form=form, draws=draws)
-    term = objective(paths.states_NLD, paths.trajectories, key=0)
+    # The loss knows no scale, the objective's shortest displacement does: at this one, that is what
+    # is rounding (or up to twice as much: a power of 2, which costs no digits).
+    scale_N = torch.exp2((paths.shortest_N / MIN_LENGTH).log2().floor()).to(paths.states_NLD.dtype)
+    term = objective(paths.states_NLD / scale_N[:, None, None], paths.trajectories, key=0)
     return Measured.ratio(term.total_N, term.count_N)
 
 
@@ -76,7 +79,9 @@ def span_loss_by_length(increments: Paths, lengths: tuple[int, ...] = SPANS) -> 
     sums, counts = [], []
     for length in lengths:
         span_NSD = states_NLD[:, length:] - states_NLD[:, :-length]
-        cost_NS, defined_NS = turning_cost(whole_N1D - span_NSD, span_NSD)
+        cost_NS, defined_NS = turning_cost(
+            increments.moving(whole_N1D - span_NSD), increments.moving(span_NSD)
+        )
         # The whole document leaves no rest: exactly 0, so no direction.
         defined_NS = defined_NS & increments.inside_NL[:, length:]
         sums.append(cost_NS.masked_fill(~defined_NS, 0).sum(1))
@@ -93,7 +98,7 @@ def turning_angle_rad(paths: Paths) -> Measured:
 
     Source: Henaff et al. (2021), "Primary visual cortex straightens natural video trajectories".
     """
-    steps_NLD = _steps(paths)
+    steps_NLD = paths.steps_NLD
     angle_NL, defined_NL = turning_angle(steps_NLD[:, :-1], steps_NLD[:, 1:])
     defined_NL = defined_NL & paths.inside_NL[:, 2:]
     return Measured.ratio(angle_NL.masked_fill(~defined_NL, 0).sum(1), defined_NL.sum(1))
@@ -105,9 +110,9 @@ def curvature(paths: Paths) -> Measured:
     2 sin(angle) / |h_{j+1} - h_{j-1}| (Menger): exactly 1 / R on a circle of radius R, whatever
     the step; 0 on a straight line. Where the path turns right back, no circle is defined.
     """
-    steps_NLD = _steps(paths)
+    steps_NLD = paths.steps_NLD
     angle_NL, defined_NL = turning_angle(steps_NLD[:, :-1], steps_NLD[:, 1:])
-    chord_NL = torch.linalg.vector_norm(steps_NLD[:, :-1] + steps_NLD[:, 1:], dim=-1)
+    chord_NL = torch.linalg.vector_norm(paths.moving(steps_NLD[:, :-1] + steps_NLD[:, 1:]), dim=-1)
     defined_NL = defined_NL & (chord_NL > MIN_LENGTH) & paths.inside_NL[:, 2:]
     curvature_NL = 2 * angle_NL.sin() / chord_NL.clamp_min(MIN_LENGTH)
     return Measured.ratio(curvature_NL.masked_fill(~defined_NL, 0).sum(1), defined_NL.sum(1))
@@ -121,7 +126,7 @@ def chord_over_path(paths: Paths) -> Measured:
     fewer than three states, which has no bend.
     """
     states_NLD = paths.states_NLD
-    steps_NL = torch.linalg.vector_norm(_steps(paths), dim=-1).double()
+    steps_NL = torch.linalg.vector_norm(paths.steps_NLD, dim=-1).double()
     path_N = steps_NL.masked_fill(~paths.inside_NL[:, 1:], 0).sum(1)
     chord_N = torch.linalg.vector_norm(
         _last(states_NLD, paths.size_N) - states_NLD[:, 0], dim=-1
@@ -131,15 +136,13 @@ def chord_over_path(paths: Paths) -> Measured:
 
 
 def step_length(paths: Paths) -> Measured:
-    """(N,) mean length of a path's steps, in units of states: the scale of all that has one."""
-    steps_NL = torch.linalg.vector_norm(_steps(paths), dim=-1).double()
+    """(N,) mean length of a path's steps, in units of states: the scale of all that has one.
+
+    A step that is rounding is 0.
+    """
+    steps_NL = torch.linalg.vector_norm(paths.steps_NLD, dim=-1).double()
     inside_NL = paths.inside_NL[:, 1:]
     return Measured.ratio(steps_NL.masked_fill(~inside_NL, 0).sum(1), inside_NL.sum(1))
-
-
-def _steps(paths: Paths) -> Tensor:
-    """(N, L - 1, D) differences of neighbours; meaningless behind a path's end."""
-    return paths.states_NLD.diff(dim=1)
 
 
 def _last(states_NLD: Tensor, size_N: Tensor) -> Tensor:

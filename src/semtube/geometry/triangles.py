@@ -63,6 +63,7 @@ class Triangles:
 def distances(paths: Paths, longest: int) -> Tensor:
     """(N, K, L) float64 |h_{i+k} - h_i| for k = 1 .. K, `longest` or L - 1 if that is less.
 
+    0 where the two states are equal but for rounding, so that such a side has no direction.
     Meaningless where i + k is outside the path. Differences are taken and squared in float64: no
     product of large states that cancels.
     """
@@ -73,7 +74,7 @@ def distances(paths: Paths, longest: int) -> Tensor:
     for k in range(1, num_distances + 1):
         apart_NSD = states_NLD[:, k:] - states_NLD[:, :-k]
         found_NKL[:, k - 1, :-k] = torch.linalg.vector_norm(apart_NSD, dim=-1)
-    return found_NKL
+    return found_NKL.masked_fill(found_NKL <= paths.shortest_N[:, None, None], 0)
 
 
 def triangles(paths: Paths, widths: range | tuple[int, ...]) -> Iterator[Triangles]:
