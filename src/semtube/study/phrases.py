@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from semtube.data.rendering import Rendered
@@ -35,15 +35,21 @@ def repeated_phrases(
     num_tokens: int = PHRASE_TOKENS,
     most: int = MOST_PHRASES,
     most_occurrences: int = MOST_OCCURRENCES,
+    seed: int = 0,
 ) -> list[Occurrence]:
     """The phrases of prompt or answer text that stand behind the most different texts.
 
     An occurrence behind the same text is the same states again and counts once. A phrase with one
-    text before it is none.
+    text before it is none. Every occurrence has a rank, a hash of it and the text before: of each
+    phrase those of the lowest are kept, a random sample, and their ranks tell how many there are
+    (exactly where none is left out). So memory grows with the number of different phrases alone.
 
     Args:
         num_tokens: of a phrase.
-        most, most_occurrences: phrases, and occurrences of each, the first ones.
+        most, most_occurrences: phrases, and occurrences of each.
+        seed: names the ranks.
+
+    Source: the K smallest hashes as a count, Bar-Yossef et al. (2002).
     """
     found: dict[tuple[int, ...], dict[int, Occurrence]] = defaultdict(dict)
     for number, row in enumerate(rows):
@@ -54,7 +60,25 @@ def repeated_phrases(
             roles = set(row.roles[start:stop])
             if len(roles) == 1 and roles <= {PROMPT, ANSWER}:
                 phrase = tuple(row.input_ids[start:stop])
-                found[phrase].setdefault(before, Occurrence(phrase, number, start, stop))
-    repeated = [list(places.values()) for places in found.values() if len(places) > 1]
-    repeated.sort(key=len, reverse=True)
-    return [place for places in repeated[:most] for place in places[:most_occurrences]]
+                kept = found[phrase]
+                kept.setdefault(
+                    hash((seed, before, phrase)), Occurrence(phrase, number, start, stop)
+                )
+                if len(kept) > most_occurrences:
+                    del kept[max(kept)]
+    repeated = [kept for kept in found.values() if len(kept) > 1]
+    repeated.sort(key=lambda kept: _num_texts(kept, most_occurrences), reverse=True)
+    return [
+        place
+        for kept in repeated[:most]
+        for place in sorted(kept.values(), key=lambda place: (place.row, place.start))
+    ]
+
+
+def _num_texts(kept: Mapping[int, Occurrence], most: int) -> float:
+    """How many there were, if those of the `most` lowest ranks were kept."""
+    if len(kept) < most:
+        return len(kept)
+    # Ranks are spread evenly over 64 bits: the lowest so many take this share of them.
+    share = (max(kept) + 2**63) / 2**64
+    return max((most - 1) / share, most) if share > 0 else float(most)
