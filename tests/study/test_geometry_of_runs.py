@@ -1,6 +1,7 @@
 """Measures of runs against arms and scores: planted effects found, and a whole study read."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 pytest.importorskip("transformers")
 from small_study import STUDY, InThisProcess
 
+from semtube.config import ProbeOptions
 from semtube.errors import UserError
 from semtube.geometry.measures import MEASURES
 from semtube.run_folder import read_json
 from semtube.study.geometry_of_runs import (
     FAMILY,
+    check_probe,
     geometry_of_runs,
     main,
     markdown,
@@ -88,6 +91,23 @@ def test_the_family_is_of_measures_that_there_are() -> None:
         assert bool(length) == bool(MEASURES[measure].lengths), measure
 
 
+def test_the_cone_is_tested_where_one_half_is_its_null() -> None:
+    assert ("cone_exponent_sampled_since_divergence", "") in FAMILY
+    assert not [measure for measure, _ in FAMILY if measure.endswith("since_prompt")]
+
+
+def test_a_probe_made_otherwise_is_refused(tmp_path: Path) -> None:
+    asked = ProbeOptions(layers="last", limit=200, output=str(tmp_path))
+    settings = asdict(replace(asked, task="exact", output="elsewhere")) | {"models": ["a"]}
+    (tmp_path / "probe.json").write_text(json.dumps({"settings": settings}))
+    check_probe(tmp_path, asked)
+    for changed in ({"limit": 50}, {"layers": "1"}, {"seed": 3}):
+        (tmp_path / "probe.json").write_text(json.dumps({"settings": settings | changed}))
+        name, value = next(iter(changed.items()))
+        with pytest.raises(UserError, match=f"was made with {name} {value!r}.*wanted.*remove it"):
+            check_probe(tmp_path, asked)
+
+
 def test_no_study_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no study"):
         geometry_of_runs(tmp_path, limit=3)
@@ -109,3 +129,5 @@ def test_a_study_from_end_to_end(tmp_path: Path, capsys) -> None:
     assert again["runs"] == result["runs"]
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "probes").glob("*/table.csv")}
     assert read_json(folder / "study.json")["primary"] == again["primary"]
+    with pytest.raises(UserError, match="was made with limit 8"):
+        geometry_of_runs(folder, limit=9)

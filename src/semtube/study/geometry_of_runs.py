@@ -6,6 +6,7 @@ import argparse
 import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,15 @@ from semtube.statistics.rank_correlation import rank_correlation
 from semtube.study.environment import describe_environment
 from semtube.study.probe import probe_models
 
-#: What is tested, fixed beforehand so that the family is: (measure, length in tokens).
+#: What is tested, fixed beforehand so that the family is: (measure, length in tokens). What a
+#: probe lacks is left out: the share of the views where its rows are few beside the width.
 FAMILY: tuple[tuple[str, str], ...] = (
     ("tube_loss", ""), ("span_loss", ""), ("turning_angle", ""), ("chord_over_path", ""),
     ("tube_deviation_relative", "8"), ("noise_to_signal", "8"), ("effective_rank", ""),
     ("first_share", ""), ("anisotropy", ""), ("views_residual_share", ""), ("concept_within", ""),
     ("capacity", ""), ("feature_stability", ""), ("stop_log_probability", ""),
     ("near_collision_share_sampled", ""), ("cell_margin", ""),
-    ("cone_exponent_sampled_since_prompt", ""),
+    ("cone_exponent_sampled_since_divergence", ""),
 )  # fmt: skip
 Measures = Mapping[str, float]
 
@@ -59,7 +61,7 @@ def geometry_of_runs(
         limit: test rows that are probed, the first ones.
 
     Raises:
-        UserError: no study there, or no final run with its test rows read.
+        UserError: no study there, no final run with its test rows read, or a probe made otherwise.
     """
     if not (folder / "study.json").is_file():
         raise UserError(f"{str(folder)!r} holds no study (no study.json)")
@@ -73,10 +75,13 @@ def geometry_of_runs(
         if not reading.is_file():
             continue
         probe = folder / "probes" / run["run"]
-        if not probe.is_dir():
+        options = _options(place, probe, limit)
+        if probe.is_dir():
+            check_probe(probe, options)
+        else:
             say(f"probing {number} of {len(runs)}: {run['arm']}, {_told(run['point'])}")
             probe.parent.mkdir(exist_ok=True)
-            probe_models([str(place.path)], _options(place, probe, limit))
+            probe_models([str(place.path)], options)
         point = {axis: value for axis, value in run["point"].items() if axis != "seed"}
         found.append(
             {
@@ -111,6 +116,22 @@ def _options(run: RunFolder, output: Path, limit: int) -> ProbeOptions:
     # A run of a task reads that task's test split; one of one's own rows, its test file.
     data = config["test"] if config["data"] is not None else None
     return ProbeOptions(data=data, layers="last", limit=limit, output=str(output))
+
+
+def check_probe(probe: Path, options: ProbeOptions) -> None:
+    """Refuse a probe that was made with other settings: its numbers are of other rows or layers.
+
+    Raises:
+        UserError: naming the first setting that differs.
+    """
+    settings = read_json(probe / "probe.json")["settings"]
+    for name, wanted in asdict(options).items():
+        # What is unset is filled in from the run.
+        if name != "output" and wanted is not None and settings.get(name, wanted) != wanted:
+            raise UserError(
+                f"{str(probe)!r} was made with {name} {settings[name]!r}: wanted {wanted!r}; "
+                "remove it, and it is made anew"
+            )
 
 
 def measures_of(table: Path) -> dict[str, float]:
