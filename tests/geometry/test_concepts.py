@@ -26,7 +26,12 @@ def test_cosines_equal_plain_loops(batch):
     for name in "abd":
         within = [cosine(rows[i], rows[j]) for i, j in pairs if phrases[i] == phrases[j] == name]
         assert found.within[name] == pytest.approx(sum(within) / len(within))
-    across = [cosine(rows[i], rows[j]) for i, j in pairs if phrases[i] != phrases[j]]
+    across = []
+    for one, other in combinations("abcd", 2):
+        between = [
+            cosine(rows[i], rows[j]) for i, j in pairs if {phrases[i], phrases[j]} == {one, other}
+        ]
+        across.append(sum(between) / len(between))
     assert found.across == pytest.approx(sum(across) / len(across))
     assert set(found.within) == set("abd")
     assert (found.num_left_out, found.num_still) == (1, 1)
@@ -38,6 +43,15 @@ def test_one_direction_and_its_opposite():
     found = concepts.result()
     assert found.within == pytest.approx({"x": 1, "y": -1})
     assert found.across == pytest.approx(0)
+
+
+def test_a_frequent_phrase_counts_no_more_than_a_rare_one():
+    concepts = ConceptDirectionsOfPhrases()
+    one, near, other = torch.tensor([[1.0, 0, 0], [1, 0.1, 0], [0, 0, 1]])
+    concepts.add(["a"] * 100, one.expand(100, 3))
+    concepts.add(["b"] * 100, near.expand(100, 3))
+    concepts.add(["c"] * 2, other.expand(2, 3))
+    assert concepts.result().across == pytest.approx(cosine(one, near) / 3, abs=1e-6)
 
 
 def test_nothing_and_one_phrase():

@@ -11,6 +11,7 @@ from semtube.geometry.measures import FAMILIES, MEASURES, measure_documents, nul
 from semtube.geometry.nulls import NULLS
 from semtube.geometry.paths import Paths
 from semtube.geometry.straightness import span_loss_by_length, tube_loss_by_width
+from semtube.objectives.trajectories import Trajectories
 
 
 def measured(batch, *, dear: bool = True):
@@ -114,6 +115,41 @@ def test_states_before_and_after_a_norm_differ_as_the_sphere_bids():
     for name in ("tube_loss", "turning_angle", "noise_to_signal"):
         assert before[name].value.max() < 1e-5
         assert after[name].value[after[name].defined].min() > 1e-5
+
+
+@pytest.mark.parametrize("far", [1.0, 100.0])
+def test_states_equal_up_to_float32_have_no_direction(far):
+    generator = torch.Generator().manual_seed(0)
+    one_D, noise_TD = torch.randn(8, generator=generator), torch.randn(40, 8, generator=generator)
+    states_TD = far * one_D * (1 + 1e-6 * noise_TD)
+    assert len(states_TD.unique(dim=0)) == 40
+    content = torch.ones(1, 40, dtype=torch.bool)
+    trajectories = Trajectories.build(attended_BT=content, content_BT=content)
+    found = measured((states_TD[None], trajectories))
+    for name, values in found.items():
+        if name == "step_length":
+            assert values.value.tolist() == [0]
+        else:
+            assert not values.defined.any(), name
+            assert not values.value.any(), name
+    # A path that goes there and back: its steps have a direction, and its chord of two has none.
+    states_TD[1::2] += far
+    found = measured((states_TD[None], trajectories))
+    assert found["turning_angle"].value.tolist() == pytest.approx([math.pi], abs=1e-3)
+    assert not found["curvature"].defined.any()
+    assert not found["noise_to_signal"].defined[0, 0]
+
+
+def test_a_document_with_a_state_that_is_not_finite_is_left_out(random_texts, lay_out):
+    texts = random_texts([30, 20])
+    right = measured(lay_out(texts, "right"))
+    bad = texts[1].content_T.nonzero()[3]
+    texts[1].states_TD[bad, 2] = torch.nan
+    found = measured(lay_out(texts, "right"))
+    for name, values in found.items():
+        assert torch.equal(values.value[0], right[name].value[0])
+        assert values.value.isfinite().all()
+        assert not values.defined[1].any(), name
 
 
 def test_every_measure_stands_in_the_docs() -> None:

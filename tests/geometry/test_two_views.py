@@ -67,6 +67,43 @@ def test_views_apart_from_each_other_have_the_share_of_the_null():
     assert float(values.mean()) == pytest.approx(apart.null_share, abs=4 * error)
 
 
+def test_nulls_are_those_of_answers_dealt_out_anew():
+    prompt_ND = normal(60, 6) + 2
+    answer_ND = prompt_ND @ normal(6, 6, seed=1) + normal(60, 6, seed=2) - 1
+    found = fit(prompt_ND, answer_ND)
+    generator = torch.Generator().manual_seed(3)
+    dealt = [fit(prompt_ND, answer_ND[torch.randperm(60, generator=generator)]) for _ in range(200)]
+    squared = torch.tensor([each.residual**2 for each in dealt])
+    error = float(squared.std()) / math.sqrt(200)
+    assert found.null_residual**2 == pytest.approx(float(squared.mean()), abs=4 * error)
+    assert found.residual < 0.7 * found.null_residual
+    square_RK = torch.stack([each.raw.square() for each in dealt])
+    # The null's squares add up to the mean of those of the dealt out ones, whatever their order.
+    error = float(square_RK.sum(1).std()) / math.sqrt(200)
+    null = float(found.null_raw.square().sum())
+    assert null == pytest.approx(float(square_RK.sum(1).mean()), abs=4 * error)
+    assert float(found.null_raw.mean()) == pytest.approx(
+        float(torch.stack([each.raw for each in dealt]).mean()), rel=0.02
+    )
+
+
+def test_few_examples_for_the_width_are_told():
+    assert fit(normal(79, 20), normal(79, 20, seed=1)).is_sparse
+    enough = fit(normal(80, 20), normal(80, 20, seed=1))
+    assert not enough.is_sparse
+    assert enough.num_free == 80 - 1 - 20
+
+
+@pytest.mark.parametrize("which", ["prompt", "answer"])
+def test_views_equal_but_for_rounding_have_no_share(which):
+    views = {"prompt": normal(40, 5), "answer": normal(40, 5, seed=1)}
+    views[which] = views[which][:1] * (1 + 1e-6 * views[which])
+    found = fit(views["prompt"], views["answer"])
+    assert (found.residual_share, found.null_share) == (None, None)
+    alike = fit(views[which] + 5, (views[which] + 5) * (1 + 1e-6 * normal(40, 5, seed=2)))
+    assert alike.num_alike == 40
+
+
 @pytest.mark.parametrize("number", [6, 20, 21])
 def test_with_too_few_examples_any_map_fits_and_nothing_is_said(number):
     few = fit(normal(number, 20), normal(number, 20, seed=1))

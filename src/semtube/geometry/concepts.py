@@ -22,8 +22,9 @@ class ConceptDirections:
         within: of each phrase with two occurrences or more, the mean cosine of two different
             ones, -1 to 1. The paper's picture of one line gives 1, its picture of context (Figure
             9) less; independent directions give 0.
-        across: mean cosine of two occurrences of different phrases: what `within` is to be held
-            against, as states that share one direction raise both. None where there is one phrase.
+        across: the mean over pairs of phrases of the mean cosine of an occurrence of the one and
+            one of the other: what `within` is to be held against, as states that share one
+            direction raise both. None where there is one phrase.
         num_left_out: phrases that occur once, and `num_still` occurrences that do not move.
     """
 
@@ -74,8 +75,9 @@ class ConceptDirectionsOfPhrases:
         }
         across = None
         if len(self._sum) > 1:
-            whole_D = torch.stack(list(self._sum.values())).sum(0)
-            number = sum(self._count.values())
-            num_pairs = number**2 - sum(n**2 for n in self._count.values())
-            across = (float(whole_D @ whole_D) - sum(squared.values())) / num_pairs
+            # Mean directions: a frequent phrase weighs no more than a rare one, as in `within`.
+            mean_KD = torch.stack([total / self._count[p] for p, total in self._sum.items()])
+            whole_D, number = mean_KD.sum(0), len(mean_KD)
+            own = float(mean_KD.square().sum())
+            across = (float(whole_D @ whole_D) - own) / (number * (number - 1))
         return ConceptDirections(within, across, len(self._count) - len(within), self._num_still)

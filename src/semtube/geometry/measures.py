@@ -85,7 +85,7 @@ def _tube(paths: Paths) -> tuple[Measured, ...]:
 
 def _lemma(paths: Paths) -> tuple[Measured, ...]:
     lemma = straightening_lemma(paths)
-    return lemma.largest_ratio, lemma.mean_ratio
+    return lemma.largest_ratio, lemma.mean_ratio, lemma.num_violations
 
 
 def _document(name: str, unit: str, high: float, **rest: object) -> Measure:
@@ -129,24 +129,37 @@ FAMILIES: tuple[Family, ...] = (
             _dear("noise_to_signal", "", math.inf),
         ),
     ),
-    Family(_lemma, (_dear("lemma_largest_ratio", "", 1), _dear("lemma_mean_ratio", "", 1))),
+    Family(
+        _lemma,
+        (
+            _dear("lemma_largest_ratio", "", 1),
+            _dear("lemma_mean_ratio", "", 1),
+            _dear("lemma_num_violations", "", math.inf),
+        ),
+    ),
 )
 
 _GAUSSIAN = "Gaussian states of the same number and width"
 _EVEN = "directions spread evenly (0)"
+_DEALT = "answers dealt out anew"
 _SHUFFLED = "the same states in classes dealt out anew"
 
 #: Measures that no family computes: what does is named in their own files.
 OTHERS: tuple[Measure, ...] = (
-    Measure("loss", "set", "nats", 0, math.inf, "all tokens alike"),
-    Measure("stop_log_probability", "document", "nats", -math.inf, 0, "all tokens alike"),
+    Measure("loss", "set", "nats", 0, math.inf, "all tokens alike", "dear"),
+    Measure(
+        "stop_log_probability", "document", "nats", -math.inf, 0, "all tokens alike", "dear"
+    ),
     Measure("effective_rank", "set", "", 0, math.inf, _GAUSSIAN),
     Measure("first_share", "set", "", 0, 1, _GAUSSIAN),
     Measure("anisotropy", "set", "", -1, 1, _GAUSSIAN),
     Measure("spectral_tail", "set", "", -math.inf, math.inf, _GAUSSIAN),
-    Measure("views_residual_share", "set", "", 0, 1, "answers dealt out anew"),
-    Measure("concept_within", "set", "", -1, 1, "other phrases"),
-    Measure("concept_across", "set", "", -1, 1, _EVEN),
+    Measure("spectral_tail_r_squared", "set", "", 0, 1, _GAUSSIAN),
+    Measure("views_mean_singular_value", "set", "state", 0, math.inf, _DEALT, "dear"),
+    Measure("views_residual", "set", "state", 0, math.inf, _DEALT, "dear"),
+    Measure("views_residual_share", "set", "", 0, 1, _DEALT, "dear"),
+    Measure("concept_within", "set", "", -1, 1, "other phrases", "dear"),
+    Measure("concept_across", "set", "", -1, 1, _EVEN, "dear"),
     *(
         Measure(
             f"cone_exponent_{kind}_since_{since}",
@@ -154,7 +167,8 @@ OTHERS: tuple[Measure, ...] = (
             "",
             -math.inf,
             math.inf,
-            "Brownian (1/2), saturated (0)",
+            # Since the prompt a curve is also of how many have left, and when.
+            "Brownian (1/2), saturated (0)" + " once apart" * (since == "prompt"),
             "dear",
         )
         for kind in ("greedy", "sampled")
@@ -177,11 +191,12 @@ OTHERS: tuple[Measure, ...] = (
         for kind in ("greedy", "sampled")
     ),
     Measure("cell_margin", "document", "state", -math.inf, math.inf, "other tokens", "dear"),
-    Measure("capacity", "set", "", 0, 2, _SHUFFLED, "dear"),
+    Measure("capacity", "set", "", 0, math.inf, _SHUFFLED, "dear"),
     Measure("capacity_dimension", "set", "", 0, math.inf, _SHUFFLED, "dear"),
     Measure("capacity_radius", "set", "", 0, math.inf, _SHUFFLED, "dear"),
     Measure("capacity_utility", "set", "", 0, math.inf, _SHUFFLED, "dear"),
     Measure("feature_stability", "set", "", -1, 1, _GAUSSIAN, "dear"),
+    Measure("feature_stability_raw", "set", "", -1, 1, _GAUSSIAN, "dear"),
     Measure("transport", "layers", "rad", 0, math.pi, "other positions", "dear"),
     Measure("drift", "checkpoints", "", 0, 2, "nothing in common (1)", "dear"),
 )  # fmt: skip

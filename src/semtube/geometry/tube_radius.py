@@ -90,7 +90,7 @@ class LemmaCheck:
 
     largest_ratio: Measured
     mean_ratio: Measured
-    num_violations: torch.Tensor
+    num_violations: Measured
 
 
 def straightening_lemma(paths: Paths, windows: tuple[int, ...] = WINDOWS) -> LemmaCheck:
@@ -110,7 +110,7 @@ def straightening_lemma(paths: Paths, windows: tuple[int, ...] = WINDOWS) -> Lem
 
     Source: Semantic Tube Prediction, arXiv 2602.22617, Lemma 3.2 and its appendix D.
     """
-    largest, sums, counts, violations = [], [], [], []
+    largest, sums, counts, violations, turns = [], [], [], [], []
     for found in triangles(paths, windows):
         cost_NRS, turns_NRS = found.turning_cost()
         _, across_NRS, defined_NRS = found.parts()
@@ -126,11 +126,12 @@ def straightening_lemma(paths: Paths, windows: tuple[int, ...] = WINDOWS) -> Lem
         sums.append(ratio_NRS.sum((1, 2)))
         counts.append(defined_NRS.sum((1, 2)))
         violations.append((turns_NRS & (across_NRS > bound_NRS + rounding_NRS)).sum((1, 2)))
+        turns.append(turns_NRS.sum((1, 2)))
     count_NW = torch.stack(counts, 1)
     return LemmaCheck(
         Measured(torch.stack(largest, 1), count_NW > 0),
         Measured.ratio(torch.stack(sums, 1), count_NW),
-        torch.stack(violations, 1),
+        Measured(torch.stack(violations, 1).double(), torch.stack(turns, 1) > 0),
     )
 
 

@@ -18,8 +18,10 @@ from semtube.study.probe_table import Row
 
 #: Paths of each null that are simulated. Ours.
 NULL_PATHS = 16
-#: Rows and width up to which the Gaussian null of a spectrum is drawn at its own size.
+#: Rows of the Gaussian null of a spectrum, at most: where the states are more, it has fewer.
 MOST_NULL_ROWS = 20_000
+#: What rounding may put a null outside of a measure's range. Ours: more is shown as it is.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class ProbeNulls:
         found = dict(_gaussian_spectrum(number, width, self.options.seed))
         if self.options.measures == "all" and len(probe.positions) >= 3:
             states_PD = gaussian_rows(len(probe.positions), width, seed=self.options.seed)
-            found["feature_stability"] = stability(states_PD, self.options.seed)
+            of = stability(states_PD, self.options.seed)
+            found |= {"feature_stability": of.rotated, "feature_stability_raw": of.raw}
         for measure, value in found.items():
             yield Row(probe.name, "", "", measure, value, null=GAUSSIAN)
 
@@ -72,8 +75,11 @@ def _rows(
     means, defined = found.mean.reshape(-1).tolist(), found.defined.reshape(-1).tolist()
     for length, mean, is_defined in zip(about.lengths or (None,), means, defined, strict=True):
         if is_defined:
+            value = mean * scale**about.power
             # A straight line's loss is 0 but for rounding, which may go below.
-            value = min(max(mean * scale**about.power, about.low), about.high)
+            within = min(max(value, about.low), about.high)
+            if abs(value - within) <= ROUNDING:
+                value = within
             yield Row(name, layer, "", measure, value, length, null)
 
 
@@ -98,5 +104,6 @@ def _gaussian_spectrum(number: int, width: int, seed: int) -> tuple[tuple[str, f
         "anisotropy": null.anisotropy,
         # No power law, but what a slope there is to be held against.
         "spectral_tail": None if tail is None else tail.slope,
+        "spectral_tail_r_squared": None if tail is None else tail.r_squared,
     }
     return tuple((name, value) for name, value in found.items() if value is not None)

@@ -15,8 +15,10 @@ from torch import Tensor
 from semtube.errors import UserError
 from semtube.geometry.capacity import Capacity, manifold_capacity
 from semtube.geometry.draws import generator_of
-from semtube.geometry.drift import drift, feature_stability
+from semtube.geometry.drift import Stability, drift, feature_stability
+from semtube.geometry.spectra import Spectrum
 from semtube.geometry.transport import layer_transport
+from semtube.geometry.two_views import EXAMPLES_PER_DIMENSION, ViewsFit
 from semtube.models.head import Head
 from semtube.models.layer_states import BEFORE_NORM, LAST, final_norm, num_layers_of
 from semtube.study.checkpoint_probe import CheckpointProbe
@@ -29,8 +31,8 @@ CLASSES, STATES_OF_A_CLASS, CAPACITY_REPEATS, CAPACITY_DRAWS = 20, 20, 2, 50
 STABILITY_SPLITS, STABILITY_SAMPLES = 10, 400
 #: Positions at which next-token distributions of neighbouring layers are compared. Ours.
 TRANSPORT_POSITIONS = 256
-#: A null of several measures.
-GAUSSIAN = "Gaussian states"
+#: Nulls of several measures.
+GAUSSIAN, DEALT_OUT = "Gaussian states", "answers dealt out anew"
 
 
 @dataclass(frozen=True)
@@ -56,41 +58,79 @@ def cheap_sets(probe: CheckpointProbe, reasons: dict[str, str]) -> tuple[list[Ro
     """
     rows, curves = [], []
     for layer, sums in probe.sums.items():
-        found: dict[str, float | None] = {}
+        #: Measure, null (empty for what was measured) -> value.
+        found: dict[tuple[str, str], float | None] = {}
         spectrum = sums.spectrum.result()
-        found["effective_rank"] = spectrum.effective_rank
-        found["first_share"] = spectrum.first_share
-        found["anisotropy"] = spectrum.anisotropy
-        tail = spectrum.tail()
-        # A slope of what is no power law would be read as one.
-        found["spectral_tail"] = tail.slope if tail is not None and tail.is_power_law else None
+        found |= _of_spectrum(spectrum, layer, reasons)
         curves.append(Curve(probe.name, layer, "spectrum", spectrum.singular_values.tolist()))
-        nulls: dict[tuple[str, str], float | None] = {}
         if probe.num_without_views < len(probe.rows):
             views = sums.views.result()
-            found["views_residual_share"] = views.residual_share
-            nulls["views_residual_share", "answers dealt out anew"] = views.null_share
-            if views.residual_share is None:
-                reasons["views_residual_share"] = (
-                    f"{views.num_examples} rows are too few, or their answers' states are equal: a "
-                    "linear map fits whatever it is given; raise --limit"
-                )
+            found |= _of_views(views, reasons)
             curves.append(Curve(probe.name, layer, "views", views.raw.tolist()))
             normalised = views.normalised.tolist()
             curves.append(Curve(probe.name, layer, "views_normalised", normalised))
         concepts = sums.concepts.result()
-        if concepts.within:
-            found["concept_within"] = sum(concepts.within.values()) / len(concepts.within)
-            found["concept_across"] = concepts.across
-            nulls["concept_within", "other phrases"] = concepts.across
-            nulls["concept_across", "directions spread evenly"] = 0.0
-        rows += [Row(probe.name, layer, "", m, v) for m, v in found.items() if v is not None]
+        if concepts.within and spectrum.is_one_point:
+            _tell(reasons, "concepts", layer, "the states are equal but for rounding")
+        elif concepts.within:
+            found["concept_within", ""] = sum(concepts.within.values()) / len(concepts.within)
+            found["concept_across", ""] = concepts.across
+            found["concept_within", "other phrases"] = concepts.across
+            found["concept_across", "directions spread evenly"] = 0.0
         rows += [
             Row(probe.name, layer, "", measure, value, null=null)
-            for (measure, null), value in nulls.items()
+            for (measure, null), value in found.items()
             if value is not None
         ]
     return rows, curves
+
+
+def _of_spectrum(
+    spectrum: Spectrum, layer: str, reasons: dict[str, str]
+) -> dict[tuple[str, str], float | None]:
+    tail = spectrum.tail()
+    if tail is None:
+        why = "the states are equal but for rounding" if spectrum.is_one_point else "too few states"
+        _tell(reasons, "spectral_tail", layer, why)
+    elif not tail.is_power_law:
+        _tell(reasons, "spectral_tail", layer, f"no power law (R^2 {tail.r_squared:.3f})")
+    return {
+        ("effective_rank", ""): spectrum.effective_rank,
+        ("first_share", ""): spectrum.first_share,
+        ("anisotropy", ""): spectrum.anisotropy,
+        # A slope of what is no power law would be read as one.
+        ("spectral_tail", ""): tail.slope if tail is not None and tail.is_power_law else None,
+        ("spectral_tail_r_squared", ""): None if tail is None else tail.r_squared,
+    }
+
+
+def _of_views(views: ViewsFit, reasons: dict[str, str]) -> dict[tuple[str, str], float | None]:
+    found: dict[tuple[str, str], float | None] = {
+        ("views_mean_singular_value", ""): float(views.raw.mean()),
+        ("views_mean_singular_value", DEALT_OUT): float(views.null_raw.mean()),
+        ("views_residual", ""): views.residual,
+        ("views_residual", DEALT_OUT): views.null_residual,
+    }
+    wanted = EXAMPLES_PER_DIMENSION * views.width
+    if views.is_sparse:
+        reasons["views_residual_share"] = (
+            f"of {views.num_examples} rows in {views.width} dimensions a linear map leaves little "
+            f"or nothing, whatever they are; raise --limit to {wanted} or more"
+        )
+    elif views.residual_share is None:
+        reasons["views_residual_share"] = "the states of a view are equal but for rounding"
+    else:
+        found["views_residual_share", ""] = views.residual_share
+        found["views_residual_share", DEALT_OUT] = views.null_share
+    return found
+
+
+def _tell(reasons: dict[str, str], measure: str, layer: str, why: str) -> None:
+    told, why = reasons.get(measure, ""), f": {why}"
+    if told.endswith(why):
+        reasons[measure] = f"{told.removesuffix(why)}, {layer}{why}"
+    else:
+        reasons[measure] = f"{told}{'; ' * bool(told)}layer {layer}{why}"
 
 
 def dear_sets(probe: CheckpointProbe, reasons: dict[str, str]) -> Iterator[Row]:
@@ -108,23 +148,34 @@ def dear_sets(probe: CheckpointProbe, reasons: dict[str, str]) -> Iterator[Row]:
             try:
                 yield from _capacities(probe, layer, states_PD, classes)
             except ArithmeticError as error:
-                reasons["capacity"] = f"layer {layer}: {error}"
+                _tell(reasons, "capacity", layer, str(error))
         if len(states_PD) < 3:
             reasons["feature_stability"] = "fewer than three states"
         else:
-            value = stability(states_PD, probe.options.seed)
-            yield Row(probe.name, layer, "", "feature_stability", value)
+            yield from _stabilities(probe, layer, states_PD, reasons)
     try:
         yield from _transports(probe, reasons)
     except UserError as error:
         reasons["transport"] = str(error)
 
 
-def stability(states_PD: Tensor, seed: int) -> float:
+def stability(states_PD: Tensor, seed: int) -> Stability:
     """`feature_stability` at the sizes of a probe."""
     return feature_stability(
         states_PD, splits=STABILITY_SPLITS, max_samples=STABILITY_SAMPLES, seed=seed
-    ).rotated
+    )
+
+
+def _stabilities(
+    probe: CheckpointProbe, layer: str, states_PD: Tensor, reasons: dict[str, str]
+) -> Iterator[Row]:
+    try:
+        found = stability(states_PD, probe.options.seed)
+    except ArithmeticError as error:
+        _tell(reasons, "feature_stability", layer, str(error))
+        return
+    yield Row(probe.name, layer, "", "feature_stability", found.rotated)
+    yield Row(probe.name, layer, "", "feature_stability_raw", found.raw)
 
 
 def _capacities(
@@ -170,12 +221,13 @@ def _transports(probe: CheckpointProbe, reasons: dict[str, str]) -> Iterator[Row
     Raises:
         UserError: the model has no such norm or head.
     """
+    places, other, is_other = _transport_places(probe)
     depth = num_layers_of(probe.model)
     norm, head = final_norm(probe.model), Head(probe.model)
     #: Depth -> the layer's name and its states as the head takes them.
     read: dict[int, tuple[str, Tensor]] = {}
     for layer in probe.layers:
-        states_PD = probe.sums[layer].sampled()[:TRANSPORT_POSITIONS].to(probe.device)
+        states_PD = probe.sums[layer].sampled()[places].to(probe.device)
         is_deepest = layer in (BEFORE_NORM, LAST)
         normed_PD = states_PD if layer == LAST else norm(states_PD)
         if is_deepest and depth in read:  # the same distribution twice
@@ -187,15 +239,28 @@ def _transports(probe: CheckpointProbe, reasons: dict[str, str]) -> Iterator[Row
     for place, (layer, states_PD) in read.items():
         if place - 1 not in read:
             continue
-        # A shift by one makes a pair of every position with another one.
-        for before_PD, null in (
-            (read[place - 1][1], ""),
-            (states_PD.roll(1, 0), "other positions"),
-        ):
+        before_PD = read[place - 1][1]
+        pairs = [("", before_PD, states_PD)]
+        if is_other.any():
+            pairs.append(("other positions", states_PD[other][is_other], states_PD[is_other]))
+        for null, first_PD, second_PD in pairs:
             angle_P = layer_transport(
-                before_PD, states_PD, head.weight_VD, head.bias_V, on_logits=head.capped
+                first_PD, second_PD, head.weight_VD, head.bias_V, on_logits=head.capped
             )
             yield Row(probe.name, layer, "", "transport", float(angle_P.mean()), null=null)
+
+
+def _transport_places(probe: CheckpointProbe) -> tuple[Tensor, Tensor, Tensor]:
+    """(P,) places of the sample drawn at random; of each, another one, and whether of another row.
+
+    In the order of rows, half of the places on: of another row, unless one has most of them.
+    """
+    generator = generator_of(probe.options.seed, "transport")
+    order = torch.randperm(len(probe.positions), generator=generator)
+    places = order[:TRANSPORT_POSITIONS].sort().values
+    other = torch.arange(len(places)).roll(len(places) // 2)
+    row_P = torch.tensor([probe.positions[place][0] for place in places.tolist()])
+    return places, other, row_P[other] != row_P
 
 
 def _check_norm(normed_PD: Tensor, last_PD: Tensor) -> None:
@@ -217,7 +282,11 @@ def drifts(first: CheckpointProbe, second: CheckpointProbe, reasons: dict[str, s
     rows = []
     for layer in first.layers:
         if layer in second.sums:
-            value = drift(first.sums[layer].sampled(), second.sums[layer].sampled())
+            try:
+                value = drift(first.sums[layer].sampled(), second.sums[layer].sampled())
+            except ArithmeticError as error:
+                _tell(reasons, "drift", layer, str(error))
+                continue
             rows.append(Row(second.name, layer, "", "drift", value))
             rows.append(Row(second.name, layer, "", "drift", 1.0, null="nothing in common"))
     return rows
