@@ -226,6 +226,12 @@ def test_equal_settings_have_one_identity(whole, real):
     assert one.identity(PRINTS) == other.identity(PRINTS)
 
 
+def test_every_setting_has_a_type_that_is_checked():
+    for field in fields(RunConfig):
+        with pytest.raises(UserError, match=f"{field.name} is .*: (it must be|did you mean)"):
+            RunConfig.from_dict({"output": "b", field.name: object()})
+
+
 def test_settings_come_back_from_their_stored_form():
     config = replace(CONFIG, **CHANGES_NUMBERS, **CHANGES_NONE)
     stored = json.loads(json.dumps(asdict(config)))
@@ -246,9 +252,20 @@ def test_settings_left_out_have_their_defaults_and_the_given_dict_is_not_changed
         ({"data": "a", "output": "b", "lerning_rate": 1}, "a run has no option 'lerning_rate'"),
         ({"data": "a"}, "do not fit.*output"),
         ({}, "do not fit.*output"),
-        ({"output": "b", "task_options": "x"}, "task_options is x: it must be a mapping"),
+        ({"output": "b", "task_options": "x"}, "task_options is 'x': it must be a mapping"),
         ({"data": "a", "output": "b", "options": [2]}, "options is"),
-        ({"data": "a", "output": "b", "lora": [8]}, "do not fit"),
+        ({"data": "a", "output": "b", "lora": [8]}, r"lora is \[8\]: it must be a mapping"),
+        ({"output": "b", "lora": {"rang": 8}}, "do not fit"),
+        ({"output": "b", "lora": {"rank": "8"}}, "lora.rank is '8': it must be a whole number"),
+        ({"output": "b", "objective": "tub"}, "objective is 'tub': did you mean 'tube'?"),
+        ({"output": "b", "chat_form": 3}, "chat_form is 3: it must be one of template, plain"),
+        ({"output": "b", "steps": "three"}, "steps is 'three': it must be a whole number, or un"),
+        ({"output": "b", "batch_size": 8.5}, "batch_size is 8.5: it must be a whole number$"),
+        ({"output": "b", "seed": True}, "seed is True: it must be a whole number"),
+        ({"output": "b", "learning_rate": "1e-3"}, "learning_rate is '1e-3': it must be a number"),
+        ({"output": "b", "train_stop": 1}, "train_stop is 1: it must be true or false"),
+        ({"output": "b", "report_to": "wandb"}, "report_to is 'wandb': it must be a list"),
+        ({"output": "b", "data": 3}, "data is 3: it must be a text, or unset"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(given, reason):

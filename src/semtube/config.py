@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from semtube.errors import UserError
 
@@ -249,16 +253,16 @@ class RunConfig:
         """From plain values, as `asdict` gives them.
 
         Raises:
-            UserError: an unknown or missing field.
+            UserError: an unknown or missing field, or a value of another type.
         """
         fields = dict(fields)
         unknown = sorted(set(fields) - set(cls.__dataclass_fields__))
         if unknown:
             raise UserError(f"a run has no option {unknown[0]!r}")
         try:
-            for name in ("options", "task_options"):
-                _need(isinstance(o := fields.get(name, {}), dict), name, o, "a mapping")
+            check_types(cls, fields)
             fields["lora"] = LoraOptions(**fields.get("lora", {}))
+            check_types(LoraOptions, vars(fields["lora"]), "lora.")
             return cls(**fields)
         except TypeError as error:
             raise UserError(f"a run's settings do not fit: {error}") from error
@@ -380,6 +384,62 @@ class ProbeOptions:
         if self.layers is None or self.layers == "all":
             return None
         return re.findall(r"[^\s,\[\]'\"]+", self.layers)
+
+
+#: How a type is called, and what is of it.
+_KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a text", lambda value: isinstance(value, str)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    float: (
+        "a number",
+        lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    ),
+    list: ("a list", lambda value: isinstance(value, list | tuple)),
+    dict: ("a mapping", lambda value: isinstance(value, Mapping)),
+    Mapping: ("a mapping", lambda value: isinstance(value, Mapping)),
+    LoraOptions: ("a mapping", lambda value: isinstance(value, Mapping)),
+    type(None): ("unset", lambda value: value is None),
+}
+
+
+_hints = functools.cache(get_type_hints)
+
+
+def check_types(kind: type, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse a value that is not of its field's type; fields of other types are not looked at.
+
+    Args:
+        kind: a dataclass.
+        values: of some of its fields, by name.
+        prefix: of their names in errors.
+
+    Raises:
+        UserError: naming the field, its value and what it may be.
+    """
+    for name, value in values.items():
+        hint = _hints(kind)[name]
+        hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        choices = [c for h in hints if get_origin(h) is Literal for c in get_args(h)]
+        kinds = [get_origin(h) or h for h in hints]
+        if choices and (value is not None or type(None) not in kinds):
+            check_one_of(f"{prefix}{name}", value, choices)
+        elif all(k in _KINDS for k in kinds) and not any(_KINDS[k][1](value) for k in kinds):
+            wanted = ", or ".join(_KINDS[k][0] for k in kinds)
+            raise UserError(f"{prefix}{name} is {value!r}: it must be {wanted}")
+
+
+def check_one_of(name: str, value: Any, known: Iterable[Any]) -> None:
+    """Refuse a value that is not among the known ones.
+
+    Raises:
+        UserError: with the nearest right one, where one is near.
+    """
+    names = [str(other) for other in known]
+    if value not in list(known):
+        near = difflib.get_close_matches(str(value), names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it must be one of {', '.join(names)}"
+        raise UserError(f"{name} is {value!r}: {hint}")
 
 
 def _as_floats(value: Any) -> Any:

@@ -1,13 +1,18 @@
 """A study file is checked whole before anything runs."""
 
+import re
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
 from small_study import STUDY, changed
 
+from semtube.config import RunConfig
 from semtube.errors import UserError
 from semtube.study.design import Tuning, nearest
 from semtube.study.study_file import load_study
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_points_and_combinations_are_full_products() -> None:
@@ -46,8 +51,47 @@ def test_no_run_decodes_its_test_rows_by_itself() -> None:
         ({"deciding": {"arm": "jepa"}}, "deciding arm is 'jepa'"),
         ({"deciding": {"arm": "tube", "at": {"fraction": 0.5}}}, "deciding fraction is 0.5"),
         ({"deciding": {"arm": "tube", "at": {"weight": 0.5}}}, "no axis beside the seed"),
+        ({"deciding": {"arm": "ntp"}}, "deciding arm is 'ntp', the baseline itself"),
+        ({"deciding": "tube"}, "deciding is 'tube': it must be a mapping, such as {arm: tube"),
+        ({"deciding": {"arm": "tube", "at": None}}, "deciding at is empty: it must be a mapping"),
         ({"margin": 0.0}, "margin is 0.0"),
+        ({"margin": "a"}, "margin is 'a': it must be a number"),
         ({"regime": "best"}, "regime is 'best'"),
+        ({"regime": ["correct"]}, "regime is \\['correct'\\]: did you mean 'correct'"),
+        ({"base": None}, "base is empty: it must be a mapping, such as {model: tiny-2m"),
+        ({"arms": ["ntp", "tube"]}, "arms is .*: it must be a mapping, such as {ntp: {obj"),
+        ({"arms": {"ntp": {"objective": "ntp"}, "tube": None}}, "arm 'tube' is empty: it must be"),
+        ({"arms": {"ntp": {}, 2: {}}}, "arms names one 2: a name is a text, such as '2'"),
+        ({"axes": ["seed"]}, "axes is \\['seed'\\]: it must be a mapping, such as {fraction: "),
+        ({"axes": {"fraction": [1.0, 0.25], "seed": 1}}, "axis seed is 1: it must be a list"),
+        ({"axes": {"fraction": [1.0, 0.25], "seed": ["a"]}}, "axes: seed is 'a': it must be a wh"),
+        ({"axes": {2: [1.0, 0.25], "seed": [1]}}, "axes: a run has no option 2: see semtube train"),
+        ({"base": {**STUDY.base, "steps": "three"}}, "base: steps is 'three': it must be a whole"),
+        (
+            {"arms": {"ntp": {"objective": "ntp"}, "tube": {"objective": "tub"}}},
+            "arm 'tube': objective is 'tub': did you mean 'tube'?",
+        ),
+        ({"primary": "exact_mach"}, "primary .*is 'exact_mach': did you mean 'exact_match'?"),
+        (
+            {"generated": None, "base": {**STUDY.base, "data": "rows.jsonl"}},
+            "base has no test: final runs are judged on test rows, name them",
+        ),
+        (
+            {
+                "generated": None,
+                "base": {**STUDY.base, "data": "rows.jsonl"},
+                "axes": {"test": ["a.jsonl", "b.jsonl"], "fraction": [0.25], "seed": [1]},
+            },
+            "axis test brings other test rows .* name its value in deciding at, such as {test: a",
+        ),
+        (
+            {
+                "generated": None,
+                "base": {**STUDY.base, "test": "test"},
+                "axes": {"task": ["gsm8k", "spider"], "fraction": [0.25], "seed": [1]},
+            },
+            "axis task brings other test rows",
+        ),
         ({"updates": "fixed epochs"}, "needs epochs in base or axes, and no steps"),
         (
             {"arms": {"ntp": {"objective": "ntp", "steps": 9}, "tube": {}}},
@@ -75,6 +119,29 @@ def test_bad_studies_are_refused_in_one_sentence(fields, wanted) -> None:
             Tuning(grids={"ntp": {"learning_rate": [1e-3]}, "tube": {"weight": [0.1, 0.2]}}),
             "unequal size \\(ntp 1, tube 2\\)",
         ),
+        (
+            Tuning(grids={"ntp": {"learning_rate": [1e-3, 0.001]}, "tube": {"weight": [1, 2]}}),
+            "{'learning_rate': 0.001} and {'learning_rate': 0.001} are one run",
+        ),
+        (
+            Tuning(grids={"ntp": {"weight": [0.1, 0.2]}, "tube": {"weight": [0.1, 0.2]}}),
+            "grid of 'ntp': {'weight': 0.1} and {'weight': 0.2} are one run",
+        ),
+        (
+            Tuning(grids={"ntp": {"max_grad_norm": [1.0]}, "tube": {"max_grad_norm": [0.5]}}),
+            "grid of 'ntp' sets max_grad_norm, which all arms share",
+        ),
+        (Tuning(grids=None), "tuning grids is empty: it must be a mapping, such as {ntp: "),  # type: ignore[arg-type]
+        (Tuning(grids={"ntp": {}, "tube": {}}, at=None), "tuning at is empty: it must be a map"),  # type: ignore[arg-type]
+        (
+            Tuning(grids={"ntp": {}, "tube": {}}, at={"fraction": 1.0}),  # type: ignore[dict-item]
+            "tuning at fraction is 1.0: it must be a list with a value",
+        ),
+        (Tuning(grids={"ntp": {}, "tube": {}}, seed="a"), "tuning seed is 'a': it must be a whole"),  # type: ignore[arg-type]
+        (
+            Tuning(grids={"ntp": {}, "tube": {}}, score="exact"),
+            "tuning score .*is 'exact': did you mean 'exact_match'",
+        ),
         (Tuning(grids={"ntp": {"learning_rate": []}, "tube": {}}), "learning_rate is \\[\\]"),
         (Tuning(grids={"ntp": "0.1", "tube": {}}), "grid of 'ntp' is '0.1': it must be option"),
         (Tuning(grids={"ntp": [0.1], "tube": {}}), "grid of 'ntp' is \\[0.1\\]: it must be"),
@@ -91,6 +158,53 @@ def test_bad_studies_are_refused_in_one_sentence(fields, wanted) -> None:
 def test_bad_tuning_is_refused(tuning, wanted) -> None:
     with pytest.raises(UserError, match=wanted):
         changed(tuning=tuning).check()
+
+
+def test_a_point_that_no_tuned_one_is_near_to_is_refused_before_anything_runs() -> None:
+    study = changed(
+        axes={"model": ["tiny-0.3m", "tiny-2m"], "fraction": [0.25], "seed": [1]},
+        base={k: v for k, v in STUDY.base.items() if k != "model"},
+        tuning=Tuning(grids={"ntp": {}, "tube": {}}, at={"model": ["tiny-0.3m"]}),
+    )
+    with pytest.raises(UserError, match="tuning at model: nothing is tuned near 'tiny-2m'"):
+        study.check()
+    replace(
+        study, tuning=Tuning(study.tuning.grids, at={"model": ["tiny-0.3m", "tiny-2m"]})
+    ).check()
+
+
+def test_tasks_may_be_an_axis_where_one_decides() -> None:
+    changed(
+        generated=None,
+        base={**STUDY.base, "test": "test"},
+        axes={"task": ["nl-rx-synth", "nl-rx-turk"], "fraction": [0.25], "seed": [1]},
+        deciding={"arm": "tube", "at": {"task": "nl-rx-turk"}},
+        tuning=None,
+    ).check()
+
+
+OTHER = {
+    "objective": "curvature", "options": {"draws": 2}, "weight": 0.5, "weight_schedule": "linear",
+    "weight_dropout": 0.5, "neftune": 5.0, "attention_dropout": 0.1, "learning_rate": 2e-3,
+    "weight_decay": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(RunConfig)])
+def test_an_arm_sets_its_method_and_nothing_else(name: str) -> None:
+    """Every option of a run, so that a new one is shared unless it is named as an arm's."""
+    value = OTHER.get(name, asdict(RunConfig(output=""))[name])
+    tube = {name: value} if name == "objective" else {"objective": "tube", name: value}
+    study = changed(
+        arms={"ntp": {"objective": "ntp"}, "tube": tube},
+        base={k: v for k, v in STUDY.base.items() if k != name or name == "steps"},
+        tuning=None,
+    )
+    if name in OTHER:
+        study.check()
+        return
+    with pytest.raises(UserError, match=f"sets {name}, which (all arms share|the study sets)"):
+        study.check()
 
 
 def test_nearest_is_by_ratio() -> None:
@@ -122,6 +236,32 @@ def test_a_yaml_study_is_the_same_study(tmp_path: Path) -> None:
     assert study.tuning.grids["tube"] == {"weight": [0.1]}
 
 
+def test_the_example_can_be_meant_and_its_numbers_are_numbers() -> None:
+    """PyYAML reads 1e-3 as a text."""
+    study = load_study(ROOT / "examples" / "study.yaml")
+    assert study.tuning is not None
+    assert study.tuning.grids == {
+        "ntp": {"learning_rate": [0.002, 0.004]},
+        "tube": {"learning_rate": [0.004], "weight": [0.02, 0.08]},
+    }
+    assert study.generated
+    assert {study.config(arm, next(study.points()), {}).objective for arm in study.arms} == {
+        "ntp", "tube",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1e-3", 1e-3), ("-1E+3", -1e3), (".5e1", 5.0), ("2.e0", 2.0), ("1e", "1e"), ("1/4", "1/4")],
+)
+def test_numbers_in_yaml(tmp_path: Path, text: str, number: object) -> None:
+    (tmp_path / "a.yaml").write_text(YAML.replace("hypothesis: h", f"hypothesis: [{text}]"))
+    with pytest.raises(
+        UserError, match=re.escape(f"hypothesis is [{number!r}]: it must be a text")
+    ):
+        load_study(tmp_path / "a.yaml")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "wanted"),
     [
@@ -129,7 +269,10 @@ def test_a_yaml_study_is_the_same_study(tmp_path: Path) -> None:
         ("a.yaml", "question: q\n", "missing .* required"),
         ("a.yaml", "[1, 2]", "wanted a mapping"),
         ("a.yaml", "a: [", "not YAML"),
-        ("a.yaml", YAML.replace("steps", "stepz"), "a.yaml: "),
+        ("a.yaml", YAML.replace("steps", "stepz"), "a.yaml: base: .* did you mean 'steps'"),
+        ("a.yaml", YAML.replace("[0.1]", "['1e-3']"), "a.yaml: grid of 'tube': weight is '1e-3'"),
+        ("a.yaml", YAML.replace("{fraction", "\n  - {fraction"), "a.yaml: axes is "),
+        ("a.yaml", YAML.replace("steps: 3", "steps: three"), "a.yaml: base: steps is 'three'"),
         ("a.py", "study = 3", "holds no 'study'"),
         ("a.py", "x = (\n", "a.py:1: "),
         ("a.py", "\n1 / 0", "a.py:2: ZeroDivisionError"),
@@ -146,7 +289,7 @@ def test_bad_files_are_named_with_their_line(tmp_path: Path, name, text, wanted)
         load_study(tmp_path / "none.py")
 
 
-NUMBERED = sorted(Path(__file__).parents[2].glob("studies/*.py"))
+NUMBERED = sorted(ROOT.glob("studies/*.py"))
 
 
 @pytest.mark.parametrize("path", [p for p in NUMBERED if "study.design import" in p.read_text()])

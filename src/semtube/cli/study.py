@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,7 @@ def run(argv: list[str]) -> int:
     from semtube.study.study_file import load_study
 
     study = load_study(Path(options.file), quick=options.quick)
+    study = replace(study, command=_command(options))
     output = Path(options.output or Path("studies-out") / study.name)
     folder = StudyFolder(output, Path(options.runs) if options.runs else None)
     if options.plan:
@@ -76,6 +78,19 @@ def run(argv: list[str]) -> int:
         threads=options.threads,
         retry=options.retry,
     )
+
+
+def _command(options: Any) -> str:
+    """What does the study again; without what does not matter to that, such as --workers."""
+    words = ["semtube", "study", options.file, *(["--quick"] if options.quick else [])]
+    for name in ("output", "runs", "gpus"):
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name}", value]
+    if options.threads != 1:
+        words += ["--threads", str(options.threads)]
+    if options.ray is not None:
+        words += ["--ray", *([options.ray] if options.ray != "local" else [])]
+    return shlex.join(words)
 
 
 def _plan(study: Study, folder: StudyFolder, num_workers: int) -> int:

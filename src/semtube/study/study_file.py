@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import runpy
-import shlex
 import traceback
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from semtube.errors import UserError
 from semtube.study.design import Study, Tuning
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as the number that YAML 1.2 says it is; PyYAML takes it for a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
 
 
 def load_study(path: Path, *, quick: bool = False) -> Study:
@@ -33,8 +46,7 @@ def load_study(path: Path, *, quick: bool = False) -> Study:
     else:
         raise UserError(f"{str(path)!r}: a study file ends in .py, .yaml or .yml")
     name = path.stem + ("_quick" if quick else "")
-    command = shlex.join(["semtube", "study", str(path), *(["--quick"] if quick else [])])
-    study = replace(study, name=name, doc=study.doc or doc, command=command)
+    study = replace(study, name=name, doc=study.doc or doc)
     try:
         study.check()
     except UserError as error:
@@ -61,10 +73,8 @@ def _from_python(path: Path, wanted: str) -> tuple[Study, str]:
 
 
 def _from_yaml(path: Path) -> Study:
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
