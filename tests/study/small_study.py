@@ -1,11 +1,16 @@
 """A study of seconds, and its runs in this process."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from semtube.run_folder import read_json
 from semtube.study.design import Study, Tuning
 from semtube.study.job import Job, Outcome, do_job
+from semtube.study.plan import PlannedRun
+from semtube.study.runner import StudyFolder, StudyListener, run_study
 
 STUDY = Study(
     question="Which learns more?",
@@ -36,6 +41,9 @@ def changed(**fields: Any) -> Study:
     return replace(STUDY, **fields)
 
 
+ONE_SEED = changed(axes={"seed": [1]}, deciding={"arm": "tube"}, tuning=None)
+
+
 class InThisProcess:
     """Workers that are this process; keeps what was asked of them."""
 
@@ -50,3 +58,24 @@ class InThisProcess:
 
     def stop(self) -> None:
         pass
+
+
+def do_study(
+    study: Study, path: Path, **options: Any
+) -> tuple[StudyFolder, InThisProcess, list[tuple[PlannedRun, Outcome]]]:
+    """Its folder, its workers, and how each run ended."""
+    folder, workers, ended = StudyFolder(path), InThisProcess(), []
+    listener = StudyListener(on_end=lambda run, outcome: ended.append((run, outcome)))
+    run_study(study, folder, workers, listener=listener, **options)
+    return folder, workers, ended
+
+
+def copy(done: StudyFolder, tmp_path: Path) -> Path:
+    """To damage it."""
+    shutil.copytree(done.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def planned(done: StudyFolder) -> list[dict[str, Any]]:
+    """The lines of its plan."""
+    return read_json(done.plan)["runs"]

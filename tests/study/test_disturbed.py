@@ -275,7 +275,7 @@ def test_time_left_is_told_by_a_clock_that_nobody_sets(
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(time, "time", WildClock())
     listener = progress.listener()
-    listener.on_phase("final", runs, Store(tmp_path))
+    listener.on_phase("final", runs, set(), Store(tmp_path))
     now = 160.0
     listener.on_end(runs[0], Outcome("done"))
     assert "1 of 3 runs, 0 failed, about 0:02:00 left" in progress.summary()

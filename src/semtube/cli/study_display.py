@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ def plan_table(costs: Sequence[ArmCost], num_workers: int) -> Group:
         each = f"{cost.seconds_per_step:.3f} ({cost.source})" if known else cost.source
         hours = f"{_hours(cost):.2f}" if known or not cost.num_steps else "?"
         table.add_row(
-            cost.phase, Text(cost.arm), f"{len(cost.runs):,}", f"{len(cost.done):,}",
+            cost.phase, Text(cost.arm), f"{cost.num_runs:,}", f"{cost.num_done:,}",
             f"{cost.num_steps:,}", each, hours,
         )  # fmt: skip
     total = sum(_hours(cost) for cost in costs)
@@ -40,9 +40,9 @@ def plan_table(costs: Sequence[ArmCost], num_workers: int) -> Group:
 
 
 def plan_lines(costs: Sequence[ArmCost]) -> str:
-    """Every run with its id, a line each; without tuned settings where none are chosen yet."""
+    """Every run with its id, a line each; without it where its settings are not chosen yet."""
     return "\n".join(
-        f"{run.run}  {run_name(run)}{' (done)' if run.run in cost.done else ''}"
+        f"{run.run or '-':<16}  {run_name(run)}{' (done)' if run.run in cost.done else ''}"
         for cost in costs
         for run in cost.runs
     )
@@ -97,10 +97,11 @@ class StudyProgress:
     def _say(self, sentence: str) -> None:
         self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
-    def _on_phase(self, phase: str, runs: Sequence[PlannedRun], store: Store) -> None:
+    def _on_phase(
+        self, phase: str, runs: Sequence[PlannedRun], whole: Collection[str], store: Store
+    ) -> None:
         self._runs, self._store, self._phase = {run.run: run for run in runs}, store, phase
-        whole = [run for run in self._runs.values() if _is_whole(run, store)]
-        self._ended = {run.run for run in whole}
+        self._ended = set(whole)
         self._started = time.monotonic()
         self._at_start = len(whole)
         self._say(f"{phase}: {len(self._runs)} runs, {len(whole)} of them done already")
@@ -143,7 +144,3 @@ class StudyProgress:
             each = (time.monotonic() - self._started) / here
             sentence += f", about {timedelta(seconds=round(each * (total - ended)))} left"
         return sentence
-
-
-def _is_whole(run: PlannedRun, store: Store) -> bool:
-    return all(store.is_read(run.run, split) for split in run.read)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from semtube.report.study_cells import place_name
 from semtube.report.study_changes import changes
 from semtube.report.study_data import RunRecord, StudyData
+from semtube.report.study_run_tables import state_of
 
 State = Literal["held", "broken", "told"]
 _WORDS = {"held": "Held.", "broken": "Not held.", "told": "Note."}
@@ -144,14 +145,13 @@ def _tuning(data: StudyData) -> Check:
 def missing(data: StudyData, most: int = 30) -> list[str]:
     """A sentence for everything that the report has to do without."""
     found = [f"Damaged, left out: {problem}" for problem in data.problems]
-    by_cause: dict[tuple[str, str], list[str]] = {}
-    for run in data.runs.values():
-        if run.status in ("failed", "unfinished"):
-            by_cause.setdefault((run.status, run.cause), []).append(run.run)
-        elif run.status == "done" and not run.readings:
-            by_cause.setdefault(("unfinished", "trained, not decoded yet"), []).append(run.run)
+    by_cause: dict[tuple[str, str], dict[str, None]] = {}
+    for planned in data.plan:
+        status, cause = state_of(data, planned)
+        if status in ("failed", "unfinished"):
+            by_cause.setdefault((status, cause), {})[planned.run] = None
     for (status, cause), runs in by_cause.items():
-        named = ", ".join(runs[:4]) + (", ..." if len(runs) > 4 else "")
+        named = ", ".join([*runs][:4]) + (", ..." if len(runs) > 4 else "")
         found.append(f"{_count(len(runs), 'run')} {status} ({named}): {cause}")
     if len(found) > most:
         left = len(found) - most

@@ -102,7 +102,7 @@ class RunRecord:
     """One run as it lies on disk.
 
     Args:
-        cause: why it failed, is damaged or not done; empty for a done one.
+        cause: why it failed, is damaged or not done; of a done one why its decoding failed.
         trace: name -> (steps, values), at most MOST_TRACE_POINTS means over equal stretches.
         environments: one for every start.
     """

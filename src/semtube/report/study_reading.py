@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from semtube.errors import UserError
-from semtube.evaluation.compare import FIELDS, Record, read_records
+from semtube.evaluation.stored_runs import StoredRun, read_object, read_reading, read_run
 from semtube.report.study_data import (
     MOST_TRACE_POINTS,
     Planned,
@@ -25,7 +24,7 @@ from semtube.report.study_data import (
     StudyData,
     StudyRecord,
 )
-from semtube.run_folder import RunFolder, read_formatted, read_json
+from semtube.run_folder import RunFolder, read_formatted
 
 
 def read_study(folder: Path) -> StudyData:
@@ -40,7 +39,7 @@ def read_study(folder: Path) -> StudyData:
     choices: Mapping[str, Sequence[Settings]] = {}
     if (folder / "chosen.json").is_file():
         try:
-            choices = _mapping(folder / "chosen.json")
+            choices = read_object(folder / "chosen.json")
         except UserError as error:
             problems.append(str(error))
     known: dict[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] = {}
@@ -69,16 +68,9 @@ def _read_design(folder: Path) -> tuple[StudyRecord, Path]:
     return study, store
 
 
-def _mapping(path: Path) -> dict[str, Any]:
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: wanted a JSON object, got {type(values).__name__}")
-    return values
-
-
 def _read_plan(path: Path) -> list[Planned]:
     found = []
-    for number, line in enumerate(_mapping(path).get("runs", [])):
+    for number, line in enumerate(read_object(path).get("runs", [])):
         try:
             fields = {name: line[name] for name in Planned.__dataclass_fields__}
         except (KeyError, TypeError) as error:
@@ -93,107 +85,65 @@ def _read_run(path: Path, primary: str, known: dict[Any, Any]) -> RunRecord:
     if not path.is_dir():
         return RunRecord(path.name, path, "unfinished", "not begun")
     try:
-        config = _mapping(folder.config) if folder.config.exists() else {}
-        environments = read_json(folder.environment) if folder.environment.exists() else []
-        trace = _read_trace(folder.metrics)
-        known_so_far = {"config": config, "environments": environments, "trace": trace}
-        if not folder.is_done:
-            return RunRecord(path.name, path, *_why_not_done(folder, trace), **known_so_far)
-        result = _mapping(folder.result)
+        stored = read_run(folder)
         readings = {
             split.name: _read_reading(split, primary, known)
             for split in sorted(folder.readings.glob("*/"))
-            if (split / "metrics.json").exists()
+            if stored.result is not None and (split / "metrics.json").exists()
         }
     except UserError as error:
         return RunRecord(path.name, path, "damaged", str(error))
-    return RunRecord(path.name, path, "done", "", result=result, readings=readings, **known_so_far)
+    trace = _trace(stored.log)
+    status, cause = _status(stored, has_steps=bool(trace))
+    return RunRecord(
+        path.name,
+        path,
+        status,
+        cause,
+        config=stored.config,
+        result=stored.result or {},
+        environments=stored.environments,
+        trace=trace,
+        readings=readings,
+    )
 
 
-def _why_not_done(folder: RunFolder, trace: Mapping[str, Any]) -> tuple[Status, str]:
-    if folder.failure.exists():
-        failure = _mapping(folder.failure)
-        return "failed", str(failure.get("error", "no cause was kept"))
-    return "unfinished", "begun, not done" if trace else "begun, no step done"
+def _status(stored: StoredRun, *, has_steps: bool) -> tuple[Status, str]:
+    """What became of a run, and why; of a done one the cause is that of a failed decoding."""
+    cause = ""
+    if stored.failure is not None:
+        cause = str(stored.failure.get("error", "no cause was kept"))
+    if stored.result is not None:
+        return "done", cause
+    if stored.failure is not None:
+        return "failed", cause
+    return "unfinished", "begun, not done" if has_steps else "begun, no step done"
 
 
 def _read_reading(path: Path, primary: str, known: dict[Any, Any]) -> Reading:
-    metrics = _mapping(path / "metrics.json")
+    stored = read_reading(path, primary)
     reads = path / "reads.jsonl"
     num_reads = len(reads.read_bytes().splitlines()) if reads.exists() else 1
-    return Reading(metrics, _row_scores(path / "examples.jsonl", primary, known), num_reads)
-
-
-_CODES = {True: 1, False: 0, None: -1}
-
-
-def _row_scores(path: Path, primary: str, known: dict[Any, Any]) -> RowScores:
-    records = _records(path)
-    try:
-        right = np.array([_CODES[record[primary]] for record in records], dtype=np.int8)
-    except (KeyError, TypeError):
-        raise UserError(f"{path}: has no score {primary!r} with true, false or null") from None
-    if not (right >= 0).any():
-        raise UserError(f"{path}: no row was judged by {primary!r}")
     seen: Counter[str] = Counter()
     rows = []
-    for record in records:
+    for record in stored.records:
         rows.append((record["id"], seen[record["id"]]))
         seen[record["id"]] += 1
-    groups = tuple(None if (g := r.get("group")) is None else str(g) for r in records)
-    return RowScores(known.setdefault(t := tuple(rows), t), right, known.setdefault(groups, groups))
+    groups = tuple(None if (g := r.get("group")) is None else str(g) for r in stored.records)
+    shared_rows, groups = known.setdefault(t := tuple(rows), t), known.setdefault(groups, groups)
+    return Reading(stored.metrics, RowScores(shared_rows, stored.right, groups), num_reads)
 
 
-def _records(path: Path) -> Sequence[Record]:
-    """As `read_records`, which names what is wrong, and several times as fast where nothing is."""
-    try:
-        records = _json_lines(path.read_bytes().splitlines())
-    except (OSError, ValueError):
-        return read_records(path)
-    is_whole = {type(record) for record in records} == {dict} and all(
-        {type(record.get(name)) for record in records} == {kind} for name, kind in FIELDS.items()
-    )
-    return records if is_whole else read_records(path)
-
-
-def _json_lines(lines: Sequence[bytes]) -> list[Any]:
-    """One JSON value a line, parsed together; an error says nothing of its line."""
-    values = json.loads(b"[" + b",".join(lines) + b"]")
-    if len(values) != len(lines):
-        raise ValueError("wanted one value a line")
-    return values
-
-
-def _read_trace(path: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Losses by step; a last line that a kill cut off is no damage."""
-    if not path.exists():
-        return {}
+def _trace(log: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[float], list[float]]]:
+    """Losses by step."""
     found: dict[str, tuple[list[float], list[float]]] = {}
-    for values in _metrics(path):
+    for values in log:
         for name in ("loss", "term_loss"):
             if isinstance(value := values.get(name), int | float) and math.isfinite(value):
                 steps, all_values = found.setdefault(name, ([], []))
                 steps.append(values["step"])
                 all_values.append(value)
     return {name: thinned(*series) for name, series in found.items()}
-
-
-def _metrics(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_bytes().splitlines()
-    values: list[Any] = []
-    try:
-        values = _json_lines(lines)
-    except ValueError:
-        for number, line in enumerate(lines, start=1):
-            try:
-                values.append(json.loads(line))
-            except ValueError as error:
-                if number < len(lines):
-                    raise UserError(f"{path}:{number}: not JSON ({error})") from None
-    for number, value in enumerate(values, start=1):
-        if not isinstance(value, dict) or type(value.get("step")) not in (int, float):
-            raise UserError(f"{path}:{number}: no line of metrics: it has no step")
-    return values
 
 
 def thinned(steps: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:

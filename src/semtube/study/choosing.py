@@ -39,7 +39,7 @@ def choose(study: Study, runs: Sequence[PlannedRun], store: Store) -> dict[str, 
 
 def _best(study: Study, runs: Sequence[PlannedRun], store: Store, score: str) -> dict[str, Any]:
     assert study.tuning is not None
-    trials = [_trial(run, store, score) for run in runs]
+    trials = [_trial(study, run, store, score) for run in runs]
     whole = [trial for trial in trials if trial["score"] is not None]
     best = max(whole, key=lambda t: (t["score"], -t["loss"]), default=None)
     return {
@@ -49,9 +49,9 @@ def _best(study: Study, runs: Sequence[PlannedRun], store: Store, score: str) ->
     }
 
 
-def _trial(run: PlannedRun, store: Store, score: str) -> dict[str, Any]:
+def _trial(study: Study, run: PlannedRun, store: Store, score: str) -> dict[str, Any]:
     trial: dict[str, Any] = {"tried": run.tried, "run": run.run, "score": None, "loss": None}
-    if not store.is_read(run.run, "validation"):
+    if not store.is_read(run.run, ("validation",), study.primary):
         return trial
     metrics = read_json(store.folder(run.run).readings / "validation" / "metrics.json")
     if score not in metrics:

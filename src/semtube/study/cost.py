@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semtube.errors import UserError
 from semtube.run_folder import read_json
 from semtube.study.design import Study
 from semtube.study.plan import (
@@ -27,9 +26,10 @@ class ArmCost:
     """The runs of one arm in one phase.
 
     Args:
-        runs: the different ones; without tuned settings where these are not chosen yet.
+        runs: the different ones; without id and tuned settings where these are not chosen yet.
         done: ids of those that have their result.
-        num_steps: optimizer steps of those not done.
+        num_runs, num_done: how many these are, but for final runs that are tuning runs too.
+        num_steps: optimizer steps of those counted and not done.
         seconds_per_step: None where nobody knows.
         source: where seconds_per_step is from.
     """
@@ -38,6 +38,8 @@ class ArmCost:
     arm: str
     runs: tuple[PlannedRun, ...]
     done: frozenset[str]
+    num_runs: int
+    num_done: int
     num_steps: int
     seconds_per_step: float | None
     source: str
@@ -68,18 +70,19 @@ def _estimate(study: Study, folder: StudyFolder) -> list[ArmCost]:
             choices.setdefault(arm, [guess])
     tuning = list(tuning_runs(study, identities))
     final = list(final_runs(study, choices, identities))
-    seen = {run.run for run in tuning}
+    counted: set[str] = set()
     rows = []
     for phase, runs in (("tuning", tuning), ("final", final)):
         for arm in study.arms:
-            own = {
-                r.run: r for r in runs if r.arm == arm and (phase == "tuning" or r.run not in seen)
-            }
+            own = {run.run: run for run in runs if run.arm == arm}
+            new = [run for run in own.values() if run.run not in counted]
             if own:
-                cost = _cost(study, phase, arm, list(own.values()), folder.store, identities)
+                cost = _cost(study, phase, arm, list(own.values()), new, folder.store, identities)
                 if phase == "final" and study.tuning is not None and arm not in chosen:
-                    cost = replace(cost, runs=tuple(replace(r, tried={}) for r in cost.runs))
+                    runs_to_be = tuple(replace(run, run="", tried={}) for run in own.values())
+                    cost = replace(cost, runs=runs_to_be, done=frozenset())
                 rows.append(cost)
+        counted |= {run.run for run in runs}
     return rows
 
 
@@ -88,28 +91,26 @@ def _cost(
     phase: str,
     arm: str,
     runs: Sequence[PlannedRun],
+    new: Sequence[PlannedRun],
     store: Store,
     identities: Identities,
 ) -> ArmCost:
-    left = [run for run in runs if not store.folder(run.run).is_done]
+    done = frozenset(run.run for run in runs if store.is_trained(run.run))
+    left = [run for run in new if run.run not in done]
     steps = sum(num_steps(run.config, identities.of(run.config)[1]) for run in left)
-    measured = [
-        seconds for run in runs if (seconds := _seconds_per_step(store, run.run)) is not None
-    ]
+    measured = [seconds for run in done if (seconds := _seconds_per_step(store, run)) is not None]
     seconds = statistics.median(measured) if measured else study.seconds_per_step
     source = "stated" if seconds is not None else "not known"
     if measured:
         source = f"median of {len(measured)} runs"
-    done = frozenset(run.run for run in runs) - {run.run for run in left}
-    return ArmCost(phase, arm, tuple(runs), done, steps, seconds, source)
+    return ArmCost(
+        phase, arm, tuple(runs), done, len(new), len(new) - len(left), steps, seconds, source
+    )
 
 
 def _seconds_per_step(store: Store, run: str) -> float | None:
-    folder = store.folder(run)
-    if not folder.is_done:
-        return None
+    result = read_json(store.folder(run).result)
     try:
-        result = read_json(folder.result)
         return float(result["training_seconds"]) / float(result["num_steps"])
-    except (UserError, KeyError, TypeError, ZeroDivisionError):
+    except (KeyError, TypeError, ZeroDivisionError):
         return None

@@ -8,7 +8,6 @@ import shutil
 
 from semtube.errors import UserError
 from semtube.run_folder import RunFolder, WriteError, write_json
-from semtube.training.host import newest_checkpoint
 
 #: Free bytes below which an error without a reason is put down to a full disk.
 FULL_BELOW = 50_000_000
@@ -24,6 +23,8 @@ def as_user_error(error: Exception, folder: RunFolder) -> Exception:
         or (is_full and isinstance(error, RuntimeError))
     ):
         return error
+    from semtube.training.host import newest_checkpoint  # loads torch
+
     cause = error.__cause__ if isinstance(error, WriteError) else error
     reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
     kept = newest_checkpoint(folder.checkpoints)  # half-written ones are removed

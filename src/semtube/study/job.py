@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from semtube.config import RunConfig
+from semtube.errors import UserError
 from semtube.run_folder import RunFolder, WriteError, writing
+from semtube.study.failures import keep_failure, sentence_of
 from semtube.study.store import READS, Store
+from semtube.tasks.catalogue import TASKS
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Job:
         store: folder of the store.
         threads: CPU threads of the worker.
         retry: whether to try a run again that failed before.
+        score: that decoded rows must have, or they are damaged.
     """
 
     run: str
@@ -33,6 +37,7 @@ class Job:
     store: str
     threads: int = 1
     retry: bool = False
+    score: str = "exact_match"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,12 @@ class Outcome:
     notes: tuple[str, ...] = field(default=())
 
 
+def lost(job: Job, sentence: str) -> Outcome:
+    """Of a job whose worker was lost too often: it failed, and its folder says why."""
+    keep_failure(Store(Path(job.store)).folder(job.run), UserError(sentence))
+    return Outcome("failed", sentence)
+
+
 def do_job(job: Job) -> Outcome:
     """Do what is missing of a run. Never raises for what went wrong in the run itself."""
     store = Store(Path(job.store))
@@ -60,30 +71,30 @@ def do_job(job: Job) -> Outcome:
 
 
 def _do_held(job: Job, store: Store) -> Outcome:
-    notes = store.set_aside_damage(job.run)
+    notes = store.set_aside_damage(job.run, job.score)
     known = store.failure(job.run)
     if known is not None and not job.retry:
         return Outcome("failed", known, notes)
-    from semtube.study.failures import keep_failure, sentence_of
     from semtube.study.run import Interrupted
 
     folder = store.folder(job.run)
     folder.remove_parts()
+    with writing(folder.failure):
+        folder.failure.unlink(missing_ok=True)
     try:
-        _finish(job, folder)
+        _finish(job, store, folder)
     except Interrupted:
         return Outcome("interrupted", notes=notes)
     except WriteError:
         raise
     except Exception as error:
-        # Also of a failure before or after training, which the run itself does not note.
-        if not folder.is_done and not folder.failure.is_file():
-            keep_failure(folder, error)
+        # Also before and after training, where the run itself does not note it.
+        keep_failure(folder, error)
         return Outcome("failed", sentence_of(error), notes)
     return Outcome("done", notes=notes)
 
 
-def _finish(job: Job, folder: RunFolder) -> None:
+def _finish(job: Job, store: Store, folder: RunFolder) -> None:
     from semtube.study.reading import read_split
     from semtube.study.run import RunListener, execute
 
@@ -95,8 +106,8 @@ def _finish(job: Job, folder: RunFolder) -> None:
             shutil.rmtree(folder.path, ignore_errors=True)
         execute(config, resume=begun, listener=RunListener())
     for split in job.read:
-        if not Store(folder.path.parent).is_read(job.run, split):
-            read_split(folder, split, num_threads=job.threads)
+        if not store.is_read(job.run, (split,), job.score):
+            read_split(folder, split, job.score, num_threads=job.threads)
 
 
 def note_read(folder: Path) -> None:
@@ -110,5 +121,19 @@ def note_read(folder: Path) -> None:
 
 
 def plain_config(config: RunConfig) -> dict[str, Any]:
-    """As a job holds it."""
-    return asdict(config)
+    """As a job holds it, with the data's absolute paths: a cluster's workers begin elsewhere.
+
+    A model is named as it was: its name is a part of the run's id.
+    """
+    values = asdict(config)
+    if config.task not in TASKS:  # these name splits of the task's own data
+        values |= {name: _absolute(values[name]) for name in ("data", "validation", "test")}
+    if not (config.data_folder or "").startswith("hf://"):
+        values["data_folder"] = _absolute(config.data_folder)
+    if databases := config.task_options.get("databases"):
+        values["task_options"]["databases"] = _absolute(databases)
+    return values
+
+
+def _absolute(path: str | None) -> str | None:
+    return path and str(Path(path).absolute())

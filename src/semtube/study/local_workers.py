@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from semtube.study.job import Job, Outcome, do_job
+from semtube.study.job import Job, Outcome, do_job, lost
 
 #: How often a job is given to a new worker after its worker was lost.
 MAX_LOST = 3
@@ -87,8 +87,8 @@ class LocalWorkers:
                 waiting.appendleft(job)
                 return
             code = worker.process.exitcode
-            outcome = Outcome(
-                "failed",
+            outcome = lost(
+                job,
                 f"its worker was lost {num_lost[job.run]} times (last exit status {code}): killed, "
                 "perhaps for want of memory; a smaller micro_batch_size needs less",
             )

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from semtube.errors import UserError
-from semtube.study.job import Job, Outcome, do_job
+from semtube.study.job import Job, Outcome, do_job, lost
 from semtube.study.local_workers import MAX_LOST, TICK_SECONDS
 
 
 class RayWorkers:
     """Ray tasks, one a job; Ray repeats those whose worker or node is lost.
 
-    All nodes must see the study's folder and the data under the same paths.
+    All nodes must see the study's folder and the data under the same paths; a model's folder is
+    given by its absolute path.
 
     Args:
         num_workers: jobs at once on this machine, where Ray is started here.
@@ -57,17 +58,17 @@ class RayWorkers:
                 ready, _ = ray.wait(list(pending), timeout=TICK_SECONDS)
                 for reference in ready:
                     job = pending.pop(reference)
-                    yield job, self._outcome(reference)
+                    yield job, self._outcome(reference, job)
                 yield None
         finally:
             for reference in pending:
                 ray.cancel(reference, force=False)
 
-    def _outcome(self, reference: Any) -> Outcome:
+    def _outcome(self, reference: Any, job: Job) -> Outcome:
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            return Outcome("failed", f"its worker was lost: {str(error).splitlines()[0]}")
+            return lost(job, f"its worker was lost: {str(error).splitlines()[0]}")
 
     def stop(self) -> None:
         """Leave the cluster; one started here ends."""

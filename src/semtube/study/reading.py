@@ -9,6 +9,7 @@ from semtube.config import RunConfig
 from semtube.data.rendering import Renderer
 from semtube.data.tokens import tokenize_rows
 from semtube.errors import UserError
+from semtube.evaluation.stored_runs import read_scored
 from semtube.models.loading import load_model
 from semtube.run_folder import RunFolder, read_json, write_json, write_jsonl
 from semtube.study.evaluate import evaluate_rows
@@ -16,7 +17,7 @@ from semtube.study.job import note_read
 from semtube.study.splits import read_pool
 
 
-def read_split(folder: RunFolder, split: str, *, num_threads: int) -> None:
+def read_split(folder: RunFolder, split: str, score: str, *, num_threads: int) -> None:
     """Write `readings/SPLIT/examples.jsonl` and, last, `metrics.json`.
 
     The rows are those of the run's own settings, so a validation part carved from the training rows
@@ -24,9 +25,10 @@ def read_split(folder: RunFolder, split: str, *, num_threads: int) -> None:
 
     Args:
         split: validation or test.
+        score: that the rows must have.
 
     Raises:
-        UserError: the run has no such split or model, or its data changed.
+        UserError: the run has no such split or model, its data changed, or the rows no such score.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -57,4 +59,5 @@ def read_split(folder: RunFolder, split: str, *, num_threads: int) -> None:
         loaded, renderer, rows, pool.scorer, max_new_tokens=config.max_new_tokens
     )
     write_jsonl(place / "examples.jsonl", records)
+    read_scored(place / "examples.jsonl", score)
     write_json(place / "metrics.json", metrics)

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,10 +41,14 @@ class Workers(Protocol):
 
 @dataclass
 class StudyListener:
-    """Where a study reports what a person wants to see; every hook may be left out."""
+    """Where a study reports what a person wants to see; every hook may be left out.
+
+    Args:
+        on_phase: its name, all of its runs, the ids of those with nothing left to do, the store.
+    """
 
     say: Callable[[str], None] = lambda sentence: None
-    on_phase: Callable[[str, Sequence[PlannedRun], Store], None] = lambda *_: None
+    on_phase: Callable[[str, Sequence[PlannedRun], Collection[str], Store], None] = lambda *_: None
     on_end: Callable[[PlannedRun, Outcome], None] = lambda *_: None
     on_tick: Callable[[], None] = lambda: None
 
@@ -161,8 +165,18 @@ def run_study(
     choices: dict[str, Any] = {}
 
     def do(phase: str, runs: Sequence[PlannedRun]) -> None:
+        planned = {run.run: run for run in runs}
+        store = str(folder.store.path.absolute())
+        score = study.primary
         try:
-            _do_phase(phase, runs, folder.store, workers, threads, retry, listener)
+            whole = {id for id, r in planned.items() if folder.store.is_read(id, r.read, score)}
+            listener.on_phase(phase, runs, whole, folder.store)
+            jobs = [
+                Job(id, plain_config(run.config), run.read, store, threads, retry, score)
+                for id, run in planned.items()
+                if id not in whole
+            ]
+            _do_jobs(jobs, planned, workers, listener)
         except KeyboardInterrupt:
             raise Stopped from None
 
@@ -179,22 +193,12 @@ def run_study(
     do("final", final)
 
 
-def _do_phase(
-    phase: str,
-    runs: Sequence[PlannedRun],
-    store: Store,
+def _do_jobs(
+    jobs: Sequence[Job],
+    planned: Mapping[str, PlannedRun],
     workers: Workers,
-    threads: int,
-    retry: bool,
     listener: StudyListener,
 ) -> None:
-    listener.on_phase(phase, runs, store)
-    planned = {run.run: run for run in runs}
-    jobs = [
-        Job(run.run, plain_config(run.config), run.read, str(store.path.absolute()), threads, retry)
-        for run in planned.values()
-        if not all(store.is_read(run.run, split) for split in run.read)
-    ]
     for attempt in itertools.count():
         elsewhere = []
         for event in workers.run(jobs):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from semtube.errors import UserError
-from semtube.evaluation.compare import read_records
+from semtube.evaluation.stored_runs import read_object, read_reading, read_run
 from semtube.run_folder import (
     FORMAT,
     RunFolder,
     WriteError,
     read_formatted,
-    read_json,
     write_json,
     writing,
 )
@@ -30,7 +29,7 @@ class Store:
 
     ID/               a RunFolder
     .locks/ID.lock    held by the process that works on it, and free when that process ends
-    ID.damaged-N/     set aside: a file of it could not be read
+    ID.damaged-N/     set aside: a file of it is damaged
     ID/SPLIT.damaged-N/   the same of the scores of a split
     """
 
@@ -71,19 +70,21 @@ class Store:
         finally:
             lock.release()
 
-    def set_aside_damage(self, run: str) -> tuple[str, ...]:
-        """Move a run, or what it has decoded, out of the way if a file cannot be read; says so.
+    def set_aside_damage(self, run: str, score: str) -> tuple[str, ...]:
+        """Move a run, or what it has decoded, out of the way if a file is damaged; says so.
 
         Only for the process that holds the run.
+
+        Args:
+            score: that decoded rows must have.
         """
         folder = self.folder(run)
-        for path in (folder.config, folder.identity, folder.environment, folder.result):
-            if (problem := _problem(path)) is not None:
-                aside = _set_aside(folder.path, folder.path)
-                return (f"{problem}: set aside as {aside.name}, the run is done again",)
+        if (problem := _problem(read_run, folder)) is not None:
+            aside = _set_aside(folder.path, folder.path)
+            return (f"{problem}: set aside as {aside.name}, the run is done again",)
         notes = []
-        for reading in sorted(folder.readings.glob("*/")):
-            if (problem := _problem_of_reading(reading)) is not None:
+        for reading in _readings(folder):
+            if (problem := _problem(read_reading, reading, score)) is not None:
                 # Beside the readings, or it would be taken for a split.
                 aside = _set_aside(reading, folder.path / reading.name)
                 notes.append(f"{problem}: set aside as {aside.name}, the rows are decoded again")
@@ -94,23 +95,32 @@ class Store:
                         reads.rename(reading / READS)
         return tuple(notes)
 
-    def is_read(self, run: str, split: str) -> bool:
-        """Whether a run is done and has decoded a split."""
+    def is_trained(self, run: str) -> bool:
+        """Whether a run has its result, and no damaged file."""
         folder = self.folder(run)
-        reading = folder.readings / split
-        has_both = _is_whole(folder.result) and (reading / METRICS).exists()
-        return has_both and _problem_of_reading(reading) is None
+        return folder.is_done and _problem(read_run, folder) is None
+
+    def is_read(self, run: str, splits: Sequence[str], score: str) -> bool:
+        """Whether a run has its result, these splits' rows with a score, and no damaged file."""
+        readings = _readings(self.folder(run))
+        return (
+            {*splits} <= {reading.name for reading in readings}
+            and self.is_trained(run)
+            and all(_problem(read_reading, reading, score) is None for reading in readings)
+        )
 
     def failure(self, run: str) -> str | None:
-        """Why a run failed; None too where the disk was at fault, which is no fault of the run."""
+        """Why a run failed; None too where the disk was at fault, which is no fault of the run.
+
+        Raises:
+            UserError: failure.json is damaged.
+        """
         folder = self.folder(run)
-        if folder.is_done or not folder.failure.is_file():
+        if not folder.failure.is_file():
             return None
-        try:
-            failure = read_json(folder.failure)
-            return None if failure.get("kind") == WriteError.__name__ else str(failure["error"])
-        except (UserError, KeyError, TypeError, AttributeError):
-            return f"{folder.failure}: cannot be read"
+        failure = read_object(folder.failure)
+        is_of_disk = failure.get("kind") == WriteError.__name__
+        return None if is_of_disk else str(failure.get("error", "no cause was kept"))
 
     def step(self, run: str) -> int:
         """The last step that a run has logged; 0 before the first."""
@@ -127,23 +137,14 @@ class Store:
         return 0
 
 
-def _problem(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    try:
-        read_json(path)
-    except UserError as error:
-        return str(error)
-    return None
+def _readings(folder: RunFolder) -> list[Path]:
+    """Those that were written to their end."""
+    return sorted(path.parent for path in folder.readings.glob(f"*/{METRICS}"))
 
 
-def _problem_of_reading(reading: Path) -> str | None:
-    """What is wrong with a split's scores; those that were not written to their end are not."""
-    if not (reading / METRICS).exists():
-        return None
+def _problem(read: Callable[..., object], *what: object) -> str | None:
     try:
-        read_json(reading / METRICS)
-        read_records(reading / "examples.jsonl")
+        read(*what)
     except UserError as error:
         return str(error)
     return None
@@ -157,7 +158,3 @@ def _set_aside(path: Path, name: Path) -> Path:
     with writing(aside):
         path.rename(aside)
     return aside
-
-
-def _is_whole(path: Path) -> bool:
-    return path.exists() and _problem(path) is None
