@@ -1,6 +1,6 @@
 """How do both losses and the accuracy depend on the weight of the tube?
 
-    semtube study studies/07_weight_curve.py --workers 2 --runs studies-out/05_data_fractions/runs
+    semtube study studies/07_weight_curve.py --workers 2
 
 Hypothesis, written before the first run: the tube loss on held-out text falls steadily with the
 weight (the paper's Figure 4: from 1.4 to 0.6 at 0.08) while next-token loss and exact match stay
@@ -12,8 +12,8 @@ weights are the paper's grid, 1/800 to 0.64. Nothing is tuned: the weight is the
 (next-token prediction chose 2e-3 here, 1.4 points ahead of 1e-3, and 1e-3 at all rows). It has no
 weight, so its three runs stand at every point of the axis.
 
-Expected cost: 33 runs of about four minutes, an hour and ten minutes on two cores; `--runs` as
-above finds some of them done in study 5. `--quick` takes five minutes.
+Expected cost: 33 runs of about four minutes, an hour and ten minutes on two cores; some of
+them are done in study 5. `--quick` takes five minutes.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Which geometric measures does the tube move, and does any of them tell accuracy?
 
-    semtube study studies/09_geometry.py --workers 2 --runs studies-out/05_data_fractions/runs
+    semtube study studies/09_geometry.py --workers 2
     python studies/09_geometry.py studies-out/09_geometry --output results/geometry.json
 
 The first command trains, the second probes every final run and holds the measures against the arms
@@ -21,9 +21,9 @@ five arms, the last with a decay of 0.1, three seeds. Measures are of the states
 norm, which the term is trained on, of the first 200 test rows.
 
 Expected cost: 30 runs of about four minutes, an hour on two cores, and half a minute a run to probe
-it; `--runs` as above finds some of them done in study 5. `--quick` takes a smaller model on
-generated rows, a quarter and all of them, four seeds: half an hour, and a quarter of an hour to
-probe; there the decay is 0.1, and 1.0 in the last arm.
+it; some of them are done in study 5. `--quick` takes a smaller model on generated rows, a quarter
+and all of them, four seeds: half an hour, and a quarter of an hour to probe; there the decay is
+0.1, and 1.0 in the last arm.
 
 Result: `--quick` is docs/log.md 11 (1 and 2 hold but for details, 3 holds); the whole is not run.
 """

@@ -1,6 +1,6 @@
 """Does LLM-JEPA, which encodes prompt and answer once more, save data where the tube does not?
 
-    semtube study studies/10_llm_jepa.py --workers 2 --runs studies-out/05_data_fractions/runs
+    semtube study studies/10_llm_jepa.py --workers 2
 
 Hypothesis, written before the first run: no. Exact match lies within two points of next-token
 prediction at both fractions, for about twice the time of a step.
@@ -10,8 +10,8 @@ all of them and an eighth. Four settings an arm are tried at both: next-token pr
 grid that it has there, LLM-JEPA (one predictor token, cosine) over two learning rates and two
 weights at the weight decay that both arms of study 5 chose.
 
-Expected cost: 24 runs, twelve of them LLM-JEPA at seven minutes, an hour on two cores; `--runs` as
-above finds the others done in study 5. `--quick` takes ten minutes.
+Expected cost: 24 runs, twelve of them LLM-JEPA at seven minutes, an hour on two cores; the
+others are done in study 5. `--quick` takes ten minutes.
 """
 
 from dataclasses import replace

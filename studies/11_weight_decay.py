@@ -1,6 +1,6 @@
 """How much data does weight decay save, with no auxiliary term at all?
 
-    semtube study studies/11_weight_decay.py --workers 2 --runs studies-out/05_data_fractions/runs
+    semtube study studies/11_weight_decay.py --workers 2
 
 Hypothesis, written after the tuning of studies/05_data_fractions.py (one seed, validation rows) and
 before any final run of this study: a decay of 1.0 in place of 0.1 raises exact match at every
@@ -11,8 +11,8 @@ arXiv 2605.01640, where strong decay cuts the excess loss of repeated data.
 As study 5: NL-RX-SYNTH, preset tiny-2m from nothing, next-token prediction, 1,000 steps of 16 rows
 at every fraction, learning rate 1e-3. Nothing is tuned, so that the arms differ in the decay alone.
 
-Expected cost: 36 runs of about four minutes, an hour and a quarter on two cores; `--runs` as above
-finds about half of them done in studies 5 and 9. `--quick` takes five minutes.
+Expected cost: 36 runs of about four minutes, an hour and a quarter on two cores; about
+half of them are done in studies 5 and 9. `--quick` takes five minutes.
 """
 
 from dataclasses import replace

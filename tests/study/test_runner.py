@@ -16,6 +16,7 @@ import pytest
 from safetensors.torch import load_file
 from small_study import STUDY, InThisProcess, changed, copy, do_study, planned
 
+from semtube.cli import main
 from semtube.errors import UserError
 from semtube.report.study_changes import changes
 from semtube.report.study_reading import read_study
@@ -80,6 +81,34 @@ def test_another_study_takes_the_runs_it_shares(done: StudyFolder, tmp_path: Pat
     folder, workers = StudyFolder(tmp_path / "b", done.store.path), InThisProcess()
     run_study(changed(question="Another?"), folder, workers)
     assert workers.jobs == []
+
+
+def test_a_study_knows_where_its_runs_are(done: StudyFolder, tmp_path: Path) -> None:
+    StudyFolder(tmp_path / "b", done.store.path).begin(STUDY)
+    again = StudyFolder(tmp_path / "b")
+    assert again.store.path.resolve() == done.store.path.resolve()
+    assert [run["run"] for run in planned(done) if again.store.folder(run["run"]).is_done]
+
+
+def test_studies_share_their_runs_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = []
+    monkeypatch.setattr(
+        "semtube.cli.study.do_study", lambda study, folder, *_, **__: found.append(folder) or 0
+    )
+    file = str(Path(__file__).parents[2] / "studies" / "07_weight_curve.py")
+    for words in ([], ["--output", "mine"], ["--runs", "store"]):
+        assert main(["study", file, "--quick", *words]) == 0
+    assert [str(folder.path) for folder in found] == [
+        "studies-out/07_weight_curve_quick", "mine", "studies-out/07_weight_curve_quick",
+    ]  # fmt: skip
+    assert [str(folder.store.path) for folder in found] == [
+        "studies-out/runs",
+        "mine/runs",
+        "store",
+    ]
 
 
 def test_the_ids_are_those_of_the_runs_themselves(done: StudyFolder) -> None:

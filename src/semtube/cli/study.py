@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from semtube.study.runner import StudyFolder, Workers
 
 
+#: Of all studies that are not told where; their runs are in a folder that they share.
+STUDIES = Path("studies-out")
+
+
 def build_parser() -> Parser:
     """A study file, where its runs go, and who does them."""
     parser = Parser(
@@ -37,7 +41,10 @@ def build_parser() -> Parser:
         "--output", type=str | None, help="Folder of the study; unset for studies-out/NAME."
     )
     parser.add_argument(
-        "--runs", type=str | None, help="Folder of its runs, to share them between studies."
+        "--runs",
+        type=str | None,
+        help="Folder of its runs; unset for studies-out/runs, which all studies share, or with "
+        "--output for its own.",
     )
     parser.add_argument("--workers", type=int, default=1, help="Runs at once on this machine.")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of every run.")
@@ -66,8 +73,11 @@ def run(argv: list[str]) -> int:
 
     study = load_study(Path(options.file), quick=options.quick)
     study = replace(study, command=_command(options))
-    output = Path(options.output or Path("studies-out") / study.name)
-    folder = StudyFolder(output, Path(options.runs) if options.runs else None)
+    output = Path(options.output or STUDIES / study.name)
+    runs = options.runs
+    if runs is None and options.output is None and not (output / "study.json").is_file():
+        runs = STUDIES / "runs"
+    folder = StudyFolder(output, Path(runs) if runs else None)
     if options.plan:
         return _plan(study, folder, options.workers)
     return do_study(

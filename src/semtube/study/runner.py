@@ -65,6 +65,12 @@ class StudyFolder:
     chosen.json  the settings chosen on validation rows, with all trials
     data/        generated rows, where the study asks for them
     runs/        the store, unless several studies share one
+
+    Args:
+        runs: the store; unset for where the runs of the study are already, or else runs/.
+
+    Raises:
+        UserError: a study.json that is damaged or of a newer version.
     """
 
     def __init__(self, path: Path, runs: Path | None = None) -> None:
@@ -73,6 +79,8 @@ class StudyFolder:
         self.plan = path / "plan.json"
         self.chosen = path / "chosen.json"
         self.data = path / "data"
+        if runs is None and self.study.is_file():
+            runs = path / read_formatted(self.study)["runs"]
         self.store = Store(runs or path / "runs")
 
     def begin(self, study: Study, say: Callable[[str], None] = lambda sentence: None) -> Study:
