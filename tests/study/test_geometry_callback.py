@@ -106,7 +106,8 @@ def test_bad_input(tmp_path) -> None:
         GeometryCallback(BATCHES, content="prompt")
     with pytest.raises(UserError, match="layer is '77', but the model has"):
         train(tmp_path, GeometryCallback(BATCHES, layers=[77]))
-    with pytest.raises(UserError, match="not float32"):
+    wanted = "weights are bfloat16, .*: train float32 weights with bf16=True, .* or probe a saved"
+    with pytest.raises(UserError, match=wanted):
         GeometryCallback(BATCHES).on_train_begin(None, None, None, model_of().bfloat16())
 
 

@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,20 @@ pytest.importorskip("transformers")
 from semtube.config import ProbeOptions
 from semtube.data.rendering import Rendered
 from semtube.errors import UserError
+from semtube.geometry.cone import NoCone, first_differences, state_distances
+from semtube.geometry.measured import Measured
 from semtube.models.loading import load_model
 from semtube.models.presets import build_preset
 from semtube.models.tokenizer import train_tokenizer
 from semtube.objectives.trajectories import ANSWER, PROMPT, TEMPLATE
+from semtube.report.probe_page import write_probe_page
+from semtube.run_folder import read_json
 from semtube.study.checkpoint_probe import CheckpointProbe, sampled_positions
 from semtube.study.phrases import Occurrence, repeated_phrases
 from semtube.study.probe import probe_models
+from semtube.study.probe_exponents import exponent_of, nulls_of_exponent
 from semtube.study.probe_pictures import in_chord_plane, in_principal_plane
+from semtube.study.probe_table import Row, writing_table
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +71,9 @@ def table(folder: Path, *, nulls: bool = False) -> dict[tuple[str, ...], float]:
     """What was measured, or the nulls, of which the last part of the key is the null."""
     with (folder / "table.csv").open(newline="") as file:
         lines = list(csv.reader(file))
-    assert lines[0] == ["checkpoint", "layer", "example", "measure", "length", "null", "value"]
+    assert lines[0] == [
+        "checkpoint", "layer", "example", "measure", "length", "null", "value", "low", "high",
+    ]  # fmt: skip
     found = {tuple(line[:6]): float(line[6]) for line in lines[1:]}
     assert len(found) == len(lines) - 1, "a number stands twice"
     if nulls:
@@ -160,11 +169,31 @@ def test_a_repeated_probe_gives_the_same_table(probed, models, options, tmp_path
     assert again == first
 
 
-def test_cheap_measures_leave_the_dear_ones_out(models, options, tmp_path) -> None:
+def test_the_cheap_measures_take_one_pass_over_the_rows(
+    models, options, tmp_path, monkeypatch
+) -> None:
+    passes: list[int] = []
+
+    def counted(*args, **settings):
+        loaded = load_model(*args, **settings)
+        loaded.model.model.register_forward_hook(lambda *_: passes.append(1))
+        return loaded
+
+    monkeypatch.setattr("semtube.study.probe_checkpoints.load_model", counted)
     cheap = replace(options, output=str(tmp_path / "cheap"), measures="cheap", layers="1,last")
-    found = table(probe_models(models[:1], cheap))
-    assert not {"tube_radius", "capacity", "transport", "drift"} & {key[3] for key in found}
-    assert len({key[1] for key in found}) == 3, "two layers, and none"
+    folder = probe_models(models[:1], cheap, draw=write_probe_page)
+    assert len(passes) == 1, "twelve short rows are one batch"
+    found = table(folder)
+    dear = {"tube_radius", "capacity", "transport", "drift", "loss", "stop_log_probability",
+            "views_residual_share", "concept_within"}  # fmt: skip
+    assert not dear & {key[3] for key in found}
+    assert {"tube_loss", "effective_rank", "anisotropy"} <= {key[3] for key in found}
+    assert {key[1] for key in found} == {"1", "last"}
+    told = read_json(folder / "probe.json")["checkpoints"][0]
+    assert told["num_without_views"] == 0
+    assert "drift" not in told["not_measured"], "it was not asked for"
+    page = (folder / "index.html").read_text()
+    assert "next-token loss" not in page.split("What the measures are")[0]
 
 
 def test_rows_that_are_too_short_are_left_out_and_counted(models, options, tmp_path) -> None:
@@ -204,6 +233,49 @@ def test_predictions_that_are_not_finite_are_named(models, options, tmp_path) ->
     with pytest.raises(UserError, match=r"nan, example .*: the model's predictions are not a num"):
         probe_models([str(tmp_path / "nan")], replace(options, output=str(tmp_path / "p")))
     assert [path.name for path in tmp_path.iterdir()] == ["nan"]
+
+
+@pytest.mark.parametrize("same", ["zero", "one vector"])
+def test_identical_states_have_reasons_and_a_page(models, options, tmp_path, same) -> None:
+    """All embeddings alike: every state of a layer is one vector, exactly or up to rounding."""
+    loaded = load_model(models[0])
+    with torch.no_grad():
+        weight = loaded.model.get_input_embeddings().weight
+        weight[:] = 0 if same == "zero" else weight[5].clone()
+    loaded.model.save_pretrained(tmp_path / "alike")
+    loaded.tokenizer.save_pretrained(tmp_path / "alike")
+    asked = replace(options, output=str(tmp_path / "p"), limit=24, cone_prompts=24, layers="1,last")
+    folder = probe_models([str(tmp_path / "alike")], asked, draw=write_probe_page)
+    told = read_json(folder / "probe.json")["checkpoints"][0]
+    assert told["not_measured"]["cone"] == (
+        "layer 1, last: the states of the right answers are equal but for rounding"
+    )
+    assert told["cones"] == []
+    found = table(folder) | table(folder, nulls=True)
+    assert len(found) > 100
+    assert all(map(math.isfinite, found.values()))
+    assert not {key[3] for key in found if key[3].startswith(("cone", "near"))}
+    assert "no cone: layer 1, last: the states of the right" in (folder / "index.html").read_text()
+
+
+def test_what_is_not_finite_is_told_and_not_written(tmp_path) -> None:
+    rows = [Row("m", "2", "", "capacity", value) for value in (math.inf, math.nan)]
+    reasons: dict[str, str] = {}
+    with writing_table(tmp_path / "table.csv") as writer:
+        writer.add([*rows, Row("m", "2", "", "drift", 1.0, low=0.5, high=1.5)], reasons)
+    assert table(tmp_path) == {("m", "2", "", "drift", ""): 1.0}
+    assert (tmp_path / "table.csv").read_text().endswith("m,2,,drift,,,1,0.5,1.5\n")
+    assert reasons == {"capacity": "layer 2: its value is not a finite number"}
+
+
+def test_a_checkpoint_alone_has_no_drift_and_says_so(probed, models, options, tmp_path) -> None:
+    asked = replace(options, output=str(tmp_path / "p"), limit=6, layers="last")
+    folder = probe_models(models[:1], asked, draw=write_probe_page)
+    why = read_json(folder / "probe.json")["checkpoints"][0]["not_measured"]
+    assert why["drift"] == "it needs a second checkpoint to compare with"
+    assert "one: no drift: it needs a second" in (folder / "index.html").read_text()
+    for checkpoint in read_json(probed / "probe.json")["checkpoints"]:
+        assert "drift" not in checkpoint["not_measured"]
 
 
 def test_models_of_other_depth_and_tokens_are_compared_where_they_can_be(
@@ -381,19 +453,34 @@ def test_a_path_without_a_chord_or_a_second_direction_is_drawn(path, flatten) ->
     assert all(map(torch.isfinite, torch.tensor([*flat.x, *flat.y, flat.share])))
 
 
-def test_prompts_are_continued_and_compared(models, options, tmp_path) -> None:
-    asked = replace(
-        options,
-        output=str(tmp_path / "cone"),
-        cone_prompts=24,
-        limit=24,
-        layers="[before_norm, -1]",
-    )
-    folder = probe_models(models[:1], asked)
-    found = table(folder)
-    told = json.loads((folder / "probe.json").read_text())["checkpoints"][0]
-    assert {(c["kind"], c["since"], c["steps"]) for c in told["cones"]} == {
-        (kind, since, steps)
+@pytest.fixture(scope="module")
+def long_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 rows whose answers are long enough for an exponent."""
+    words = ["red", "green", "blue", "one", "two", "three", "four", "wide", "narrow"]
+    path = tmp_path_factory.mktemp("long") / "rows.jsonl"
+    rows = [
+        {"prompt": f"{words[n % 9]} {words[n // 9]}",
+         "completion": " ".join(words[(n * 7 + k * k) % 9] for k in range(10))}
+        for n in range(24)
+    ]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def continued(models, options, long_rows, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = str(tmp_path_factory.mktemp("cone") / "p")
+    asked = replace(options, data=str(long_rows), output=output, limit=24, cone_prompts=24)
+    return probe_models(models[:1], replace(asked, layers="1,before_norm,last"))
+
+
+def test_prompts_are_continued_and_compared(continued) -> None:
+    found = table(continued)
+    told = read_json(continued / "probe.json")["checkpoints"][0]
+    # Distances are bounded behind the last norm: before it they are taken, too.
+    assert {(c["layer"], c["kind"], c["since"], c["steps"]) for c in told["cones"]} == {
+        (layer, kind, since, steps)
+        for layer in ("before_norm", "last")
         for kind in ("greedy", "sampled")
         for since in ("prompt", "divergence")
         for steps in ("all", "unsaturated")
@@ -401,23 +488,95 @@ def test_prompts_are_continued_and_compared(models, options, tmp_path) -> None:
     assert all(c["num_left"] == 24 for c in told["cones"]), "an untrained model is never right"
     nearest = {key[3] for key in found if key[2] and key[3].startswith("nearest_other")}
     assert nearest == {f"nearest_other_{kind}" for kind in ("gold", "greedy", "sampled")}
-    shares = {key[3]: v for key, v in found.items() if key[3].startswith("near_collision_share")}
-    assert len(shares) == 2
+    shares = {key: v for key, v in found.items() if key[3].startswith("near_collision_share")}
+    assert len(shares) == 4
     assert all(0 <= share <= 1 for share in shares.values())
-    margins = [value for key, value in found.items() if key[3] == "cell_margin"]
-    assert len(margins) == 24
-    cones = json.loads((folder / "pictures.json").read_text())["cones"]
-    cone = next(c for c in cones if (c["kind"], c["since"]) == ("greedy", "prompt"))
-    assert cone["layer"] == told["layers"][-1]
-    distances = {(key[2], key[4]): v for key, v in found.items()
-                 if key[3] == "cone_distance_greedy_since_prompt"}  # fmt: skip
-    for step in cone["steps"]:
-        squared = [v**2 for (_, k), v in distances.items() if k == str(step["step"])]
-        assert len(squared) == step["num_prompts"]
-        assert step["value"] == pytest.approx((sum(squared) / len(squared)) ** 0.5)
-    nulls = table(folder, nulls=True)
+    margins = {key[1]: value for key, value in found.items() if key[3] == "cell_margin"}
+    assert margins.keys() == {"last"}, "the head reads no other"
+    assert "cell_margin" not in told["not_measured"]
+    cones = read_json(continued / "pictures.json")["cones"]
+    for layer in ("before_norm", "last"):
+        cone = next(c for c in cones if (c["layer"], c["kind"], c["since"])
+                    == (layer, "greedy", "prompt"))  # fmt: skip
+        measure = "cone_distance_greedy_since_prompt"
+        distances = {
+            (key[2], key[4]): v for key, v in found.items() if (key[1], key[3]) == (layer, measure)
+        }
+        for step in cone["steps"]:
+            squared = [v**2 for (_, k), v in distances.items() if k == str(step["step"])]
+            assert len(squared) == step["num_prompts"] > 0
+            assert step["value"] == pytest.approx((sum(squared) / len(squared)) ** 0.5)
+    assert cones[0]["steps"] != next(c for c in cones if c["layer"] != cones[0]["layer"])["steps"]
+    nulls = table(continued, nulls=True)
     assert nulls["one", "last", "", "near_collision_share_greedy", "", "right answers"] == 0.05
     assert nulls["one", "last", "", "cell_margin", "", "other tokens"] < 0, "one cell of hundreds"
+
+
+def test_an_exponent_has_its_interval_and_its_own_nulls(continued) -> None:
+    cones = read_json(continued / "probe.json")["checkpoints"][0]["cones"]
+    with (continued / "table.csv").open(newline="") as file:
+        every = [line for line in csv.DictReader(file) if line["layer"] == "before_norm"]
+    lines = [line for line in every if line["measure"].startswith("cone_exponent")]
+    fits = {
+        f"cone_exponent_{cone['kind']}_since_{cone['since']}": cone
+        for cone in cones
+        if (cone["layer"], cone["steps"]) == ("before_norm", "all") and "exponent" in cone
+    }
+    measured = {line["measure"]: line for line in lines if not line["null"]}
+    assert measured.keys() == fits.keys()
+    assert "cone_exponent_greedy_since_prompt" in fits
+    assert "cone_exponent_greedy_since_divergence" in fits
+    for measure, fit in fits.items():
+        numbers = [float(measured[measure][name]) for name in ("value", "low", "high")]
+        assert numbers == pytest.approx([fit["exponent"], fit["low"], fit["high"]], rel=1e-6)
+        assert numbers[1] < numbers[0] < numbers[2]
+        nulls = {ln["null"]: float(ln["value"]) for ln in lines
+                 if ln["null"] and ln["measure"] == measure}  # fmt: skip
+        assert nulls == pytest.approx(fit["nulls"], abs=1e-8)
+        if measure.endswith("divergence"):
+            assert nulls == {"Brownian": 0.5, "saturated": 0.0}
+        else:
+            assert nulls.keys() == {"Brownian once apart", "saturated once apart"}
+
+
+def test_brownian_texts_that_leave_one_by_one_are_held_against_such() -> None:
+    """Behind the prompt a share that leaves grows, too: Brownian texts are far above 1/2 then."""
+    generator = torch.Generator().manual_seed(0)
+    number, length, width = 400, 24, 16
+    noise = torch.randn(number, length, width, generator=generator)
+    leaves = torch.rand(number, length, generator=generator) < 0.1
+    gold = [[0] * length] * number
+    texts = [[0] * k + [1] * (length - k) for k in
+             (int(row.nonzero()[0]) if row.any() else length for row in leaves)]  # fmt: skip
+    diverged = first_differences(texts, gold)
+    away = torch.arange(length) >= diverged[:, None]
+    states = (noise * away[..., None]).cumsum(1)
+    size = torch.full((number,), length)
+    for since in ("prompt", "divergence"):
+        distances = state_distances(states, torch.zeros_like(states), size, diverged, since=since)
+        fit = exponent_of(distances, unrelated=None, seed=0)
+        nulls = nulls_of_exponent(distances, diverged, since, fit)
+        brownian = next(value for null, value in nulls.items() if null.startswith("Brownian"))
+        assert fit.low < brownian < fit.high
+    apart = state_distances(states, torch.zeros_like(states), size, diverged, since="prompt")
+    nulls = nulls_of_exponent(apart, diverged, "prompt", exponent_of(apart, unrelated=None, seed=0))
+    assert nulls["Brownian once apart"] > 0.75
+    assert 0.2 < nulls["saturated once apart"] < nulls["Brownian once apart"] - 0.2
+    at_once = torch.zeros(number, dtype=torch.long)
+    flat = Measured(torch.ones(number, length, dtype=torch.float64), away | True)
+    nulls = nulls_of_exponent(flat, at_once, "prompt", exponent_of(flat, unrelated=None, seed=0))
+    assert nulls["Brownian once apart"] == pytest.approx(0.5)
+    assert nulls["saturated once apart"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_few_steps_are_no_exponent() -> None:
+    values = torch.arange(1.0, 7.0, dtype=torch.float64).sqrt().repeat(30, 1)
+    six = Measured(values, torch.ones(30, 6, dtype=torch.bool))
+    assert exponent_of(six, unrelated=None, seed=0).exponent == pytest.approx(0.5)
+    five = Measured(values[:, :5], six.defined[:, :5])
+    assert exponent_of(five, unrelated=None, seed=0) == NoCone(
+        "only steps 1 to 5 can be fitted: 6 are needed"
+    )
 
 
 def test_a_margin_is_that_of_the_loop(models, options, tmp_path) -> None:
@@ -434,7 +593,7 @@ def test_a_margin_is_that_of_the_loop(models, options, tmp_path) -> None:
     rows = tokenize_rows(examples, renderer, 512, max_rows=4).rows
     pad_id = loaded.tokenizer.pad_token_id
     asked = replace(options, cone_prompts=4)
-    probe = CheckpointProbe("one", loaded.model, rows, ["last"], [], pad_id, asked)
+    probe = CheckpointProbe("one", loaded.model, rows, ["1", "last"], [], pad_id, asked)
     found, _ = ConeProbe(probe, renderer.stop_ids).measure({})
     margins = {
         row.example: row.value for row in found if row.measure == "cell_margin" and not row.null
@@ -480,3 +639,32 @@ def test_memory_does_not_grow_with_the_rows(models, options, monkeypatch) -> Non
     assert len(held) == 10
     # Kept may be four states of two layers: a batch of them would be twelve times as much.
     assert held[-1] <= held[0] + 4 * 2 * 4 * loaded.model.config.hidden_size
+
+
+def test_stories260k_is_probed_from_its_folder_to_its_page(shared: Path, tmp_path) -> None:
+    """A trained model of another maker, on real text."""
+    folder = shared / "models" / "stories260k"
+    data = shared / "data" / "nl_rx" / "synth_test.jsonl"
+    for needed in (folder, data):
+        if not needed.exists():
+            pytest.skip(f"{needed} is not there")
+    asked = ProbeOptions(
+        data=str(data), task="exact", chat_form="plain", limit=6, cone_prompts=3,
+        layers="4,before_norm,last", output=str(tmp_path / "p"),
+    )  # fmt: skip
+    found = table(probe_models([str(folder)], asked, draw=write_probe_page))
+    layers = {key[1] for key in found} - {""}
+    assert layers == {"4", "before_norm", "last"}
+    for layer in layers:
+        losses = [value for key, value in found.items()
+                  if key[1] == layer and key[3] == "tube_loss"]  # fmt: skip
+        assert len(losses) == 6
+        # As next-token prediction leaves it: far above a walk's 1, about that of mere points.
+        assert 1.2 < sum(losses) / 6 < 1.7
+    # It knows stories and no regexes: on these, it is worse than one that knows nothing.
+    assert found["stories260k", "", "", "loss", ""] > math.log(512)
+    page = (tmp_path / "p" / "index.html").read_text()
+    assert "Tube loss in layer last: stories260k 1." in page
+    assert {path.name for path in (tmp_path / "p" / "figures").glob("*.png")} >= {
+        "path_1.png", "by_layer.png", "by_length.png", "sets_by_layer.png", "spectra.png",
+    }  # fmt: skip

@@ -147,15 +147,17 @@ class CheckpointProbe:
         self.left_out: Counter[tuple[str, str, int | None]] = Counter()
         self.positions = sampled_positions(rows, options)
         self._sampled: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for place, (row, token) in enumerate(self.positions):
-            self._sampled[row].append((place, token))
+        if options.measures == "all":  # no cheap measure needs states that are kept
+            for place, (row, token) in enumerate(self.positions):
+                self._sampled[row].append((place, token))
         self._phrases: dict[int, list[Occurrence]] = defaultdict(list)
         for occurrence in phrases:
             self._phrases[occurrence.row].append(occurrence)
         roles = CONTENT_ROLES[options.content]
         drawable = [n for n, row in enumerate(rows) if row.num_tokens_of(roles) >= 3]
         self._drawn = frozenset(drawable[: options.drawn_examples])
-        self.num_without_views = 0
+        #: Rows without a prompt or an answer; every row until `read_views`.
+        self.num_without_views = len(rows)
 
     def has_tokens_of(self, other: CheckpointProbe) -> bool:
         """Whether the rows of both are the same tokens."""
@@ -210,17 +212,16 @@ class CheckpointProbe:
     def _keep(self, layer: str, hidden_BTD: Tensor, paths: Paths, chosen: list[int]) -> None:
         sums = self.sums[layer]
         sums.spectrum.add(paths.rows())
+        found = [(b, of) for b, row in enumerate(chosen) for of in self._phrases.get(row, ())]
+        if found:
+            rows = [b for b, _ in found]
+            before = hidden_BTD[rows, [of.start - 1 for _, of in found]]
+            last = hidden_BTD[rows, [of.stop - 1 for _, of in found]]
+            sums.concepts.add([of.phrase for _, of in found], last - before)
         for b, row in enumerate(chosen):
             for place, token in self._sampled.get(row, ()):
                 # Copied: a view would keep the states of its whole batch.
                 sums.states[place] = hidden_BTD[b, token].cpu().clone()
-            if occurrences := self._phrases.get(row):
-                before = [occurrence.start - 1 for occurrence in occurrences]
-                last = [occurrence.stop - 1 for occurrence in occurrences]
-                sums.concepts.add(
-                    [occurrence.phrase for occurrence in occurrences],
-                    hidden_BTD[b, last] - hidden_BTD[b, before],
-                )
             if row in self._drawn:
                 sums.paths[row] = paths.states_NLD[b, : int(paths.size_N[b])].cpu().clone()
 
@@ -279,8 +280,10 @@ def check_probed(model: Any) -> None:
     settings = getattr(model, "active_peft_config", None)
     if settings is not None and settings.is_prompt_learning:
         raise UserError("prompt tuning puts states before the text's own: it cannot be probed")
-    if any(p.dtype != torch.float32 for p in model.parameters()):
+    found = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
+    if found:
         raise UserError(
-            "the model's weights are not float32, in which small steps of a trajectory are lost: "
-            "load it in float32"
+            f"the model's weights are {str(found.pop()).removeprefix('torch.')}, in which small "
+            "steps of a trajectory are lost: train float32 weights with bf16=True, as Trainer has "
+            "them in mixed precision, or probe a saved checkpoint, which semtube loads in float32"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,14 @@ def probe_models(
     part.mkdir(parents=True)
     try:
         with writing_table(part / "table.csv") as table:
-            probing = _Probing(options, examples, table, say, on_progress)
+            probing = Probing(options, examples, table, say, on_progress)
             for checkpoint in checkpoints[1:]:
                 probing.open(checkpoint)
             for checkpoint in checkpoints:
-                probing.probe(checkpoint)
+                probing.measure(checkpoint, probing.open(checkpoint))
+            if len(checkpoints) == 1 and options.measures == "all":
+                why = "it needs a second checkpoint to compare with"
+                probing.told[0]["not_measured"]["drift"] = why
         probing.pictures.write(part / "pictures.json")
         settings = {"models": list(models), **asdict(options), "fingerprint": fingerprint(examples)}
         write_json(
@@ -93,8 +96,18 @@ def probe_models(
     return folder
 
 
-class _Probing:
-    """What is kept from checkpoint to checkpoint: the one that others are compared with."""
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint ready to be measured: its model, layers and rows."""
+
+    loaded: LoadedModel
+    layers: list[str]
+    renderer: Renderer
+    tokens: TokenRows
+
+
+class Probing:
+    """Measures one checkpoint after another, and keeps the one that others are compared with."""
 
     def __init__(
         self,
@@ -114,7 +127,7 @@ class _Probing:
         self._nulls = ProbeNulls(options)
         self._reference: CheckpointProbe | None = None
 
-    def open(self, checkpoint: Checkpoint) -> tuple[LoadedModel, list[str], Renderer, TokenRows]:
+    def open(self, checkpoint: Checkpoint) -> Opened:
         """The model, its layers and its rows.
 
         Cheap, so that what is wrong with a later checkpoint is told before the first is measured.
@@ -134,27 +147,34 @@ class _Probing:
             content_roles=CONTENT_ROLES[options.content],
             max_rows=options.limit,
         )
-        return loaded, layers, renderer, tokens
+        return Opened(loaded, layers, renderer, tokens)
 
-    def probe(self, checkpoint: Checkpoint) -> None:
-        """Measure one checkpoint and write what it gives."""
-        loaded, layers, renderer, tokens = self.open(checkpoint)
+    def measure(self, checkpoint: Checkpoint, opened: Opened) -> None:
+        """Measure one checkpoint and write what it gives.
+
+        The cheap measures are those of `GeometryCallback`, from one forward pass over the rows. The
+        dear ones take more: one with logits, one over prompts and answers apart, and what is
+        written for the cone.
+        """
+        loaded, layers, tokens = opened.loaded, opened.layers, opened.tokens
+        stop_ids, is_dear = opened.renderer.stop_ids, self.options.measures == "all"
         self._say_notes(checkpoint.name, tokens)
         loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
         name, pad_id = checkpoint.name, loaded.tokenizer.pad_token_id
+        phrases = repeated_phrases(tokens.rows) if is_dear else []
         probe = CheckpointProbe(
-            name, loaded.model, tokens.rows, layers, repeated_phrases(tokens.rows), pad_id,
-            self.options,
-        )  # fmt: skip
-        self.table.add(probe.documents(lambda done: self.on_progress(name, done, len(tokens.rows))))
-        if self.options.measures == "all":  # which takes longer than the rows where these are few
-            self.say(f"{name}: all rows measured; next their states as sets, the cone, the nulls")
-        self.table.add(self._predictions(probe, renderer.stop_ids))
-        probe.read_views()
+            name, loaded.model, tokens.rows, layers, phrases, pad_id, self.options
+        )
         reasons: dict[str, str] = {}
+        documents = probe.documents(lambda done: self.on_progress(name, done, len(tokens.rows)))
+        self.table.add(documents, reasons)
+        if is_dear:  # which takes longer than the rows where these are few
+            self.say(f"{name}: all rows measured; next their states as sets, the cone, the nulls")
+            self.table.add(self._predictions(probe, stop_ids), reasons)
+            probe.read_views()
         self._write_sets(probe, reasons)
-        cones = self._write_cone(probe, renderer.stop_ids, reasons)
-        self.table.add(self._nulls.rows(probe))
+        cones = self._write_cone(probe, stop_ids, reasons) if is_dear else []
+        self.table.add(self._nulls.rows(probe), reasons)
         self.pictures.add(probe, loaded.tokenizer)
         reference = self._reference
         same_tokens = reference is None or reference.has_tokens_of(probe)
@@ -172,7 +192,7 @@ class _Probing:
                 "layers": layers,
                 "num_examples": len(tokens.rows),
                 "num_too_long": len(tokens.too_long),
-                "num_without_views": probe.num_without_views,
+                "num_without_views": probe.num_without_views if is_dear else 0,
                 "num_positions": len(probe.positions),
                 "left_out": left_out,
                 "not_measured": reasons,
@@ -226,21 +246,21 @@ class _Probing:
 
     def _write_sets(self, probe: CheckpointProbe, reasons: dict[str, str]) -> None:
         rows, curves = cheap_sets(probe, reasons)
-        self.table.add(rows)
+        self.table.add(rows, reasons)
         self.pictures.curves += curves
         if self.options.measures == "all":
-            self.table.add(dear_sets(probe, reasons))
+            self.table.add(dear_sets(probe, reasons), reasons)
             if self._reference is not None:
-                self.table.add(drifts(self._reference, probe, reasons))
+                self.table.add(drifts(self._reference, probe, reasons), reasons)
 
     def _write_cone(
         self, probe: CheckpointProbe, stop_ids: frozenset[int], reasons: dict[str, str]
     ) -> list[dict[str, Any]]:
-        if not self.options.cone_prompts or self.options.measures != "all":
+        if not self.options.cone_prompts:
             return []
         cone = ConeProbe(probe, stop_ids)
         rows, curves = cone.measure(reasons)
-        self.table.add(rows)
+        self.table.add(rows, reasons)
         self.pictures.cones += curves
         return cone.fits
 

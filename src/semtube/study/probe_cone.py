@@ -27,12 +27,11 @@ from semtube.geometry.collisions import (
     prefix_keys,
 )
 from semtube.geometry.cone import (
+    ConeFit,
     ConeStep,
-    NoCone,
     Since,
     cone_curve,
     first_differences,
-    fit_cone,
     relative_distances,
     state_distances,
     unrelated_distance,
@@ -42,6 +41,7 @@ from semtube.geometry.measured import Measured
 from semtube.models.head import Head
 from semtube.models.layer_states import LAST
 from semtube.study.checkpoint_probe import CheckpointProbe, forward_states
+from semtube.study.probe_exponents import exponent_of, nulls_of_exponent
 from semtube.study.probe_table import Row
 
 #: A continuation is cut at so many times the longest right answer.
@@ -68,8 +68,9 @@ class ConeCurve:
 class ConeProbe:
     """Continues prompts greedily and by sampling (temperature 1), and compares states.
 
-    All states are those of the last probed layer, from one forward pass over prompt and
-    continuation, as for the right answer: what the model had while it wrote, up to rounding.
+    All states are those of the last two probed layers (distances are bounded behind the last norm,
+    and before it they are not), from one forward pass over prompt and continuation, as for the
+    right answer: what the model had while it wrote, up to rounding.
 
     Args:
         probe: of the checkpoint; its first `cone_prompts` rows that ask are used.
@@ -79,10 +80,10 @@ class ConeProbe:
     def __init__(self, probe: CheckpointProbe, stop_ids: frozenset[int]) -> None:
         self.probe = probe
         self.stop_ids = stop_ids
-        self.layer = probe.layers[-1]
+        self.layers = probe.layers[-2:]
         asked = [row for row in probe.rows if row.num_prompt_tokens and row.answer]
         self.rows = asked[: probe.options.cone_prompts]
-        #: For every kind of continuation and origin of steps, the fit, or why there is none.
+        #: For every layer, kind of continuation and origin of steps, the fit, or why there is none.
         self.fits: list[dict[str, Any]] = []
 
     def measure(self, reasons: dict[str, str]) -> tuple[list[Row], list[ConeCurve]]:
@@ -95,21 +96,38 @@ class ConeProbe:
             reasons["cone"] = "fewer than two rows have a prompt and an answer"
             return [], []
         gold = [self._gold(row) for row in self.rows]
-        gold_NLD, before_ND = self._states(gold)
+        gold_states = self._states(gold)
         rows: list[Row] = []
         curves: list[ConeCurve] = []
         try:
-            rows += self._margins(gold, gold_NLD, before_ND)
+            rows += self._margins(gold, *gold_states[self.layers[-1]])
         except UserError as error:
             reasons["cell_margin"] = str(error)
-        nearest = self._nearest(gold, gold_NLD)
-        rows += self._of_rows("nearest_other_gold", nearest)
+        inside_NL = _inside(gold)
+        unrelated = {
+            layer: unrelated_distance(states_NLD[inside_NL])
+            for layer, (states_NLD, _) in gold_states.items()
+        }
+        if equal := [layer for layer in self.layers if not unrelated[layer]]:
+            where = f"layer {', '.join(equal)}"
+            reasons["cone"] = f"{where}: the states of the right answers are equal but for rounding"
+        layers = [layer for layer in self.layers if layer not in equal]
+        if not layers:
+            return rows, curves
+        nearest = {layer: self._nearest(gold, gold_states[layer][0]) for layer in layers}
+        for layer in layers:
+            rows += self._of_rows(layer, "nearest_other_gold", nearest[layer])
         for kind, decoded in self._continued(gold):
             texts = [self._with_stop(*both) for both in zip(decoded, gold, strict=True)]
-            states_NLD, _ = self._states(texts)
-            rows += self._collisions(kind, self._nearest(texts, states_NLD), nearest, reasons)
-            more_rows, more_curves = self._cone(kind, texts, states_NLD, gold, gold_NLD)
-            rows, curves = [*rows, *more_rows], [*curves, *more_curves]
+            states = self._states(texts)
+            for layer in layers:
+                states_NLD, gold_NLD = states[layer][0], gold_states[layer][0]
+                near = self._nearest(texts, states_NLD)
+                rows += self._collisions(layer, kind, near, nearest[layer], reasons)
+                more_rows, more_curves = self._cone(
+                    layer, kind, texts, states_NLD, gold, gold_NLD, unrelated[layer]
+                )
+                rows, curves = [*rows, *more_rows], [*curves, *more_curves]
         return rows, curves
 
     def _continued(self, gold: Sequence[list[int]]) -> Iterator[tuple[str, list[Decoded]]]:
@@ -136,13 +154,13 @@ class ConeProbe:
         stop = gold[-1] if gold[-1] in self.stop_ids else min(self.stop_ids)
         return [*text.token_ids, stop] if text.stopped else text.token_ids
 
-    def _states(self, texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        """(N, L, D) states of the tokens behind each prompt, and (N, D) of the prompt's last."""
+    def _states(self, texts: Sequence[list[int]]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Layer -> (N, L, D) states of the tokens behind each prompt, (N, D) of its last."""
         whole = [
             [*row.input_ids[: row.num_prompt_tokens], *text]
             for row, text in zip(self.rows, texts, strict=True)
         ]
-        found: dict[int, Tensor] = {}
+        found: dict[str, dict[int, Tensor]] = {layer: {} for layer in self.layers}
         for chosen in token_batches(
             [len(ids) for ids in whole], batch_tokens=self.probe.options.batch_tokens
         ):
@@ -150,13 +168,19 @@ class ConeProbe:
                 [whole[i] for i in chosen], self.probe.pad_id, self.probe.device
             )
             inputs = {"input_ids": ids_BT, "attention_mask": mask_BT}
-            hidden_BTD = forward_states(self.probe.model, [self.layer], inputs)[self.layer]
-            for b, i in enumerate(chosen):
-                first = self.rows[i].num_prompt_tokens - 1
-                found[i] = hidden_BTD[b, first : len(whole[i])].cpu().clone()
-        ordered = [found[i] for i in range(len(whole))]
-        states_NLD = pad_sequence([states[1:] for states in ordered], batch_first=True)
-        return states_NLD, torch.stack([states[0] for states in ordered])
+            hidden = forward_states(self.probe.model, self.layers, inputs)
+            for layer, hidden_BTD in hidden.items():
+                for b, i in enumerate(chosen):
+                    first = self.rows[i].num_prompt_tokens - 1
+                    found[layer][i] = hidden_BTD[b, first : len(whole[i])].cpu().clone()
+        ordered = {layer: [of[i] for i in range(len(whole))] for layer, of in found.items()}
+        return {
+            layer: (
+                pad_sequence([states[1:] for states in every], batch_first=True),
+                torch.stack([states[0] for states in every]),
+            )
+            for layer, every in ordered.items()
+        }
 
     def _nearest(self, texts: Sequence[list[int]], states_NLD: Tensor) -> Measured:
         keys = []
@@ -166,32 +190,32 @@ class ConeProbe:
         return near_collisions(states_NLD, _sizes(texts), pad_sequence(keys, batch_first=True))
 
     def _collisions(
-        self, kind: str, nearest: Measured, gold: Measured, reasons: dict[str, str]
+        self, layer: str, kind: str, nearest: Measured, gold: Measured, reasons: dict[str, str]
     ) -> Iterator[Row]:
         measure = f"nearest_other_{kind}"
-        yield from self._of_rows(measure, nearest)
+        yield from self._of_rows(layer, measure, nearest)
         if bool(gold.defined.any()):
-            yield self._row(measure, float(gold.mean().value), RIGHT)
+            yield self._row(layer, measure, float(gold.mean().value), null=RIGHT)
         measure = f"near_collision_share_{kind}"
         share = near_collision_share(nearest, gold)
         if bool(share.defined):
-            yield self._row(measure, float(share.value))
-            yield self._row(measure, NEAR, RIGHT)
+            yield self._row(layer, measure, float(share.value))
+            yield self._row(layer, measure, NEAR, null=RIGHT)
         else:
             reasons[measure] = f"{len(self.rows)} prompts are too few; raise --cone_prompts"
 
     def _cone(
         self,
+        layer: str,
         kind: str,
         texts: Sequence[list[int]],
         states_NLD: Tensor,
         gold: Sequence[list[int]],
         gold_NLD: Tensor,
+        unrelated: float,
     ) -> tuple[list[Row], list[ConeCurve]]:
         length = min(states_NLD.shape[1], gold_NLD.shape[1])
         size_N = torch.minimum(_sizes(texts), _sizes(gold))
-        inside_NL = torch.arange(gold_NLD.shape[1]) < _sizes(gold)[:, None]
-        unrelated = unrelated_distance(gold_NLD[inside_NL])
         diverged_N = first_differences(texts, gold)
         rows: list[Row] = []
         curves = []
@@ -200,19 +224,22 @@ class ConeProbe:
                 states_NLD[:, :length], gold_NLD[:, :length], size_N, diverged_N, since=since
             )
             relative = relative_distances(distances, unrelated)
-            rows += self._of_rows(f"cone_distance_{kind}_since_{since}", relative)
-            told = {"checkpoint": self.probe.name, "layer": self.layer, "kind": kind,
+            rows += self._of_rows(layer, f"cone_distance_{kind}_since_{since}", relative)
+            told = {"checkpoint": self.probe.name, "layer": layer, "kind": kind,
                     "since": since, "num_left": int((diverged_N < size_N).sum())}  # fmt: skip
             for steps, limit in (("all", None), ("unsaturated", 1.0)):
-                fit = fit_cone(relative, unrelated=limit, seed=self.probe.options.seed)
-                self.fits.append(told | {"steps": steps} | asdict(fit))
-                if steps == "all" and not isinstance(fit, NoCone):
-                    measure = f"cone_exponent_{kind}_since_{since}"
-                    rows.append(self._row(measure, fit.exponent))
-                    rows.append(self._row(measure, 0.5, "Brownian"))
-                    rows.append(self._row(measure, 0.0, "saturated"))
-            curve = cone_curve(relative)
-            curves.append(ConeCurve(self.probe.name, self.layer, kind, since, curve))
+                fit = exponent_of(relative, unrelated=limit, seed=self.probe.options.seed)
+                told_of_fit = told | {"steps": steps} | asdict(fit)
+                if isinstance(fit, ConeFit):
+                    nulls = nulls_of_exponent(relative, diverged_N, since, fit)
+                    told_of_fit["nulls"] = nulls
+                    if steps == "all":
+                        measure = f"cone_exponent_{kind}_since_{since}"
+                        between = {"low": fit.low, "high": fit.high}
+                        rows.append(self._row(layer, measure, fit.exponent, **between))
+                        rows += [self._row(layer, measure, v, null=n) for n, v in nulls.items()]
+                self.fits.append(told_of_fit)
+            curves.append(ConeCurve(self.probe.name, layer, kind, since, cone_curve(relative)))
         return rows, curves
 
     def _margins(
@@ -223,32 +250,32 @@ class ConeProbe:
         Raises:
             UserError: the states are not those that the head reads, or there is no plain head.
         """
-        if self.layer != LAST:
-            raise UserError(f"the head does not read layer {self.layer}")
+        layer = self.layers[-1]
+        if layer != LAST:
+            raise UserError(f"the head does not read layer {layer}")
         head = Head(self.probe.model)
         predicting_NLD = torch.cat([before_ND[:, None], gold_NLD[:, :-1]], 1)
-        inside_NL = torch.arange(predicting_NLD.shape[1]) < _sizes(gold)[:, None]
         token_P = torch.tensor([token for text in gold for token in text])
         place_P = torch.randperm(
             len(token_P), generator=generator_of(self.probe.options.seed, "other tokens")
         )
         for tokens, null in ((token_P, ""), (token_P[place_P], "other tokens")):
             margins = cell_margin(
-                predicting_NLD[inside_NL].to(self.probe.device),
+                predicting_NLD[_inside(gold)].to(self.probe.device),
                 head.weight_VD,
                 head.bias_V,
                 tokens.to(self.probe.device),
             )
             if null:
-                yield self._row("cell_margin", float(margins.mean().value), null)
+                yield self._row(layer, "cell_margin", float(margins.mean().value), null=null)
                 continue
             sizes = [len(text) for text in gold]
             value_NL = pad_sequence(list(margins.value.split(sizes)), batch_first=True)
             defined_NL = pad_sequence(list(margins.defined.split(sizes)), batch_first=True)
             mean = Measured.ratio(value_NL.sum(1), defined_NL.sum(1))
-            yield from self._of_rows("cell_margin", mean)
+            yield from self._of_rows(layer, "cell_margin", mean)
 
-    def _of_rows(self, measure: str, found: Measured) -> Iterator[Row]:
+    def _of_rows(self, layer: str, measure: str, found: Measured) -> Iterator[Row]:
         """(N,) or (N, steps) as rows of the table."""
         number = len(self.rows)
         values, defined = found.value.reshape(number, -1), found.defined.reshape(number, -1)
@@ -256,11 +283,17 @@ class ConeProbe:
         for n, k in defined.nonzero().tolist():
             length = k + 1 if has_steps else None
             source = self.rows[n].source
-            yield Row(self.probe.name, self.layer, source, measure, float(values[n, k]), length)
+            yield Row(self.probe.name, layer, source, measure, float(values[n, k]), length)
 
-    def _row(self, measure: str, value: float, null: str = "") -> Row:
-        return Row(self.probe.name, self.layer, "", measure, value, null=null)
+    def _row(self, layer: str, measure: str, value: float, **rest: Any) -> Row:
+        return Row(self.probe.name, layer, "", measure, value, **rest)
 
 
 def _sizes(texts: Sequence[list[int]]) -> Tensor:
     return torch.tensor([len(text) for text in texts])
+
+
+def _inside(texts: Sequence[list[int]]) -> Tensor:
+    """(N, L) bool: which places of the padded texts are theirs."""
+    size_N = _sizes(texts)
+    return torch.arange(int(size_N.max())) < size_N[:, None]

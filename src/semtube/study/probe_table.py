@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-COLUMNS = ("checkpoint", "layer", "example", "measure", "length", "null", "value")
+COLUMNS = ("checkpoint", "layer", "example", "measure", "length", "null", "value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class Row:
         layer: see `models.layer_states`; empty for what is of no layer, or for a null of any layer.
         example: file and line of the row; empty for a number of the whole set, and for a null.
         measure: of `geometry.measures.MEASURES`.
-        value: finite.
+        value: see `TableWriter.add` for one that is not finite.
         length: in tokens, for a measure that has one.
         null: empty for what was measured; else the null whose value this is, for that checkpoint.
+        low, high: a 95 % interval of a number of the whole set, where it has one.
     """
 
     checkpoint: str
@@ -33,6 +35,8 @@ class Row:
     value: float
     length: int | None = None
     null: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 class TableWriter:
@@ -41,12 +45,22 @@ class TableWriter:
     def __init__(self, lines: csv.writer) -> None:  # type: ignore[valid-type]
         self._lines = lines
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Write rows."""
+    def add(self, rows: Iterable[Row], reasons: dict[str, str]) -> None:
+        """Write rows; one whose value is not finite says nothing and would spoil the page.
+
+        Args:
+            reasons: measure -> why it has no value, filled in.
+        """
         for row in rows:
+            if not math.isfinite(row.value):
+                where = f"layer {row.layer}: " if row.layer else ""
+                reasons[row.measure] = f"{where}its value is not a finite number"
+                continue
             length = "" if row.length is None else row.length
             where = [row.checkpoint, row.layer, row.example, row.measure, length, row.null]
-            self._lines.writerow([*where, f"{row.value:.9g}"])  # type: ignore[attr-defined]
+            numbers = (row.value, row.low, row.high)
+            shown = ["" if number is None else f"{number:.9g}" for number in numbers]
+            self._lines.writerow([*where, *shown])  # type: ignore[attr-defined]
 
 
 @contextmanager
