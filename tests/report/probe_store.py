@@ -8,7 +8,7 @@ from pathlib import Path
 HOSTILE = '</script><img src=x onerror="window.hacked=1">'
 LAYERS = ["1", "before_norm", "last"]
 NULLS = {"straight line": 0.0, "independent increments": 1.0, "memoryless points": 1.5}
-BY_LENGTH = ("tube_deviation_relative", "tube_loss_by_width")
+BY_LENGTH = ("tube_deviation_relative", "tube_loss_by_width", "perpendicular")
 
 
 def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -> Path:
@@ -36,7 +36,13 @@ def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -
             lines.append((name, layer, "", "capacity", "", "classes dealt out anew", 0.2))
         for null, value in NULLS.items():
             lines.append((name, "", "", "tube_loss", "", null, value))
-            lines += [(name, "", "", m, k, null, value / 2) for m in BY_LENGTH for k in (2, 4, 8)]
+            lines += [
+                # What has a unit, has it from the layer's steps.
+                (name, layer, "", measure, length, null, value / 2 + at)
+                for measure in BY_LENGTH
+                for at, layer in enumerate(LAYERS if measure == "perpendicular" else [""])
+                for length in (2, 4, 8)
+            ]
         lines.append((name, "", "", "effective_rank", "", "Gaussian states", 31.5))
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows(lines)
@@ -50,10 +56,11 @@ def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -
             for curve in ("spectrum", "views", "views_normalised")
         ],
         "cones": [
-            {"checkpoint": name, "layer": "last", "kind": kind, "since": since,
+            {"checkpoint": name, "layer": layer, "kind": kind, "since": since,
              "steps": [{"step": k, "value": 0.1 * k**0.5, "low": 0.08 * k**0.5,
                         "high": 0.12 * k**0.5, "num_prompts": 30 - k} for k in range(1, 10)]}
             for name in names
+            for layer in ("before_norm", "last")
             for kind in ("greedy", "sampled")
             for since in ("prompt", "divergence")
         ],
@@ -86,6 +93,7 @@ def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -
                 "cones": [
                     {"checkpoint": name, "layer": "last", "kind": "greedy", "since": "prompt",
                      "steps": "all", "num_left": 6, "exponent": 0.5, "low": 0.4, "high": 0.6,
+                     "nulls": {"Brownian once apart": 0.87, "saturated once apart": 0.4},
                      "scale": 0.1, "first_step": 1, "last_step": 9, "num_prompts": 21},
                     {"checkpoint": name, "layer": "last", "kind": "greedy", "since": "prompt",
                      "steps": "unsaturated", "num_left": 6, "reason": "saturated at step 1"},

@@ -15,7 +15,7 @@ from scipy import stats
 from semtube.errors import UserError
 from semtube.report.probe_data import read_probe
 from semtube.report.probe_page import write_probe_page
-from semtube.report.probe_path_figures import path_figures
+from semtube.report.probe_path_figures import cone_figure, path_figures
 from semtube.report.probe_tables import (
     cone_table,
     fixed,
@@ -47,6 +47,22 @@ def test_means_intervals_and_pairs_are_those_of_the_rows(folder) -> None:
     assert second["difference"] == pytest.approx(-0.2)
     assert second["rows"] == 8
     assert first["nearest"] == second["nearest"] == "memoryless points: 1.5"
+
+
+def test_measures_with_a_length_have_a_table_at_eight_tokens(folder) -> None:
+    found = row_table(read_probe(folder), "last", length=8)
+    assert found.name == "windows_layer_last"
+    assert len(found.rows) == 3 * 2
+    first, second = (row for row in found.rows if row["measure"] == "noise, state")
+    values = (1.5 + 0.01 * np.arange(8)) / 2 + 0.08
+    assert first["mean"] == pytest.approx(values.mean())
+    interval = stats.ttest_1samp(values, 0).confidence_interval()
+    assert first["interval"] == f"{interval.low:.4g} to {interval.high:.4g}"
+    assert second["difference"] == pytest.approx(-0.1)
+    # Of this layer's own nulls: 2, 2.5 and 2.75.
+    assert first["nearest"] == "straight line: 2"
+    ratio = next(row for row in found.rows if row["measure"] == "mean deviation over chord")
+    assert ratio["nearest"] == "memoryless points: 0.75"
 
 
 def test_an_interval_does_not_leave_the_range_of_its_measure(folder) -> None:
@@ -118,7 +134,15 @@ def test_cones_are_told_with_their_steps_or_why_not(folder) -> None:
     first, second, *_ = cone_table(read_probe(folder)).rows
     assert (first["exponent"], first["interval"]) == (0.5, "0.40 to 0.60")
     assert first["steps"] == "all: 1 to 9"
+    assert first["layer"] == "last"
+    assert first["nulls"] == "Brownian once apart 0.87, saturated once apart 0.40"
     assert (second["exponent"], second["reason"]) == (None, "saturated at step 1")
+
+
+def test_growth_with_the_root_is_drawn_where_it_is_the_null(folder) -> None:
+    rows = cone_figure(read_probe(folder)).rows
+    assert {row["since"] for row in rows if row["kind"] == "cone"} == {"the first other token"}
+    assert {row["layer"] for row in rows if row["kind"] == "greedy"} == {"before_norm", "last"}
 
 
 def test_files_stand_beside_the_page(folder, page) -> None:
@@ -126,6 +150,8 @@ def test_files_stand_beside_the_page(folder, page) -> None:
     for figure in ("path_1", "path_2", "by_layer", "by_length", "sets_by_layer", "spectra", "cone"):
         assert {f"{figure}.png", f"{figure}.svg"} <= names
         assert (folder / "csv" / f"figure_{figure}.csv").is_file()
+    assert (folder / "csv" / "windows_layer_before_norm.csv").is_file()
+    assert (folder / "csv" / "windows_layer_last.csv").is_file()
     with (folder / "csv" / "figure_path_1.csv").open(newline="") as file:
         assert "'=1+1" in {row["text"] for row in csv.DictReader(file)}, "no formula in a sheet"
 

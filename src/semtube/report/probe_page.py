@@ -24,6 +24,9 @@ from semtube.report.probe_tables import (
 from semtube.report.probe_words import WORDS
 from semtube.run_folder import write_text
 
+#: Tokens of the windows that have a table; the others stand in a figure and in table.csv.
+WINDOW = 8
+
 
 def write_probe_page(folder: Path) -> Path:
     """FOLDER/index.html from what `semtube probe` stored there, with csv/ and figures/ beside it.
@@ -41,10 +44,15 @@ def write_probe_page(folder: Path) -> Path:
         curve_figure(data),
     )
     others = [figure for figure in found if figure is not None]
-    tables = [checkpoint_table(data), row_table(data, data.layers[-1])]
-    tables += [row_table(data, data.layers[-2])] if len(data.layers) > 1 else []
-    tables.append(set_table(data))
-    tables += [cone_table(data)] if any(c["cones"] for c in data.checkpoints) else []
+    last_two = data.layers[:-3:-1]
+    tables = [
+        checkpoint_table(data),
+        *(row_table(data, layer) for layer in last_two),
+        *(row_table(data, layer, length=WINDOW) for layer in last_two),
+        set_table(data),
+        cone_table(data),
+    ]
+    tables = [table for table in tables if table.rows]
     write_parts(folder, tables, [*paths, *others])
     text = page(
         "probe.html.jinja",

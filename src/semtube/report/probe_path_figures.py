@@ -37,9 +37,10 @@ Place = tuple[str, str, str]
 def cone_figure(data: ProbeData) -> Figure | None:
     """Distance from the right answer's states, step by step, with the cone that the paper has."""
     rows: list[dict[str, Any]] = [
-        {"checkpoint": cone["checkpoint"], "kind": cone["kind"], "since": SINCE[cone["since"]],
-         "step": step["step"], "value": step["value"], "low": step["low"] or None,
-         "high": step["high"] if step["low"] else None, "prompts": step["num_prompts"]}
+        {"checkpoint": cone["checkpoint"], "layer": cone["layer"], "kind": cone["kind"],
+         "since": SINCE[cone["since"]], "step": step["step"], "value": step["value"],
+         "low": step["low"] or None, "high": step["high"] if step["low"] else None,
+         "prompts": step["num_prompts"]}
         for cone in data.cones
         for step in cone["steps"]
         if step["value"] > 0
@@ -47,11 +48,13 @@ def cone_figure(data: ProbeData) -> Figure | None:
     if not rows:
         return None
     steps = [2**k for k in range(12) if 2**k <= max(row["step"] for row in rows)]
+    layers = [layer for layer in reversed(data.layers) if any(r["layer"] == layer for r in rows)]
     rows += [
-        {"kind": "cone", "since": since, "step": step, "value": 0.1 * step**0.5}
-        for since in SINCE.values()
+        {"layer": layer, "kind": "cone", "since": SINCE["divergence"], "step": step,
+         "value": 0.1 * step**0.5}
+        for layer in layers
         for step in steps
-    ]
+    ]  # fmt: skip
     kinds = [kind for kind in ("greedy", "sampled") if any(row["kind"] == kind for row in rows)]
     colours = colour(data.names, data.names, "checkpoint")
     colours["legend"] = colours["legend"] | {"symbolType": "stroke", "symbolSize": 400}
@@ -65,12 +68,16 @@ def cone_figure(data: ProbeData) -> Figure | None:
         caption="Root mean square distance of what the model writes from the right answer, state "
         "by state, over that of unrelated states (1), with 95 % intervals over prompts. Later "
         "steps are of fewer texts: their number is told at the pointer. Grey: growth with the root "
-        "of the step, as the paper's Proposition F.1 says; only its slope counts. Counted behind "
-        "the prompt, texts that have not left the right answer are at 0.",
-        columns=("checkpoint", "kind", "since", "step", "value", "low", "high", "prompts"),
+        "of the step, as the paper's Proposition F.1 says; only its slope counts. Counted from the "
+        "prompt's end, texts that have not left the right answer are at 0, so the curve grows as "
+        "they leave, too.",
+        columns=("checkpoint", "layer", "kind", "since", "step", "value", "low", "high", "prompts"),
         rows=rows,
-        params=[choice("cone_since", "steps counted from", list(SINCE.values()))],
-        transform=[{"filter": "datum.since === cone_since"}],
+        params=[
+            choice("cone_since", "steps counted from", list(SINCE.values())),
+            choice("cone_layer", "layer", layers),
+        ],
+        transform=[{"filter": "datum.since === cone_since && datum.layer === cone_layer"}],
         layers=[
             {"transform": [{"filter": "datum.kind === 'cone'"}],
              "mark": {"type": "line", "strokeDash": [2, 3], "color": GREY}},

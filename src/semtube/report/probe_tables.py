@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from semtube.report.probe_data import Cell, ProbeData, nearest_null
+from semtube.report.probe_data import NO_LENGTH, Cell, ProbeData, nearest_null
 from semtube.report.probe_words import SHOWN_NULLS, SINCE, title
 from semtube.report.table import Column, Table
 
@@ -50,15 +50,19 @@ def _with_interval(cell: Cell, *, sign: bool = False) -> str:
     return f"{shown} [{low}, {high}]"
 
 
-def row_table(data: ProbeData, layer: str) -> Table:
-    """Every measure of a row in one layer, beside its nulls."""
+def row_table(data: ProbeData, layer: str, *, length: int = NO_LENGTH) -> Table:
+    """Every measure of a row in one layer, beside its nulls.
+
+    Args:
+        length: in tokens, for those that have one; else those that have none.
+    """
     rows: list[dict[str, Any]] = []
-    for measure in data.measures(of_sets=False):
+    for measure in data.measures(of_sets=False, with_length=length != NO_LENGTH):
         for name in data.names:
-            if (cell := data.cell(name, layer, measure)) is None:
+            if (cell := data.cell(name, layer, measure, length)) is None:
                 continue
-            apart = data.difference(name, layer, measure)
-            nulls = data.nulls_of(name, layer, measure)
+            apart = data.difference(name, layer, measure, length)
+            nulls = data.nulls_of(name, layer, measure, length)
             near = nearest_null(nulls, cell.mean)
             rows.append(
                 {
@@ -73,8 +77,9 @@ def row_table(data: ProbeData, layer: str) -> Table:
                 }
             )
     return Table(
-        name=f"rows_layer_{layer}",
-        title=f"Trajectories in layer {layer}",
+        name=f"windows_layer_{layer}" if length else f"rows_layer_{layer}",
+        title=f"Trajectories in layer {layer}"
+        + (f", windows of {length} tokens" if length else ""),
         caption="Means over rows with 95 % intervals (t); differences, from "
         f"{_references(data)}, are paired by row. Nearest null: of all that there are, the one "
         "with the nearest value. Simulated trajectories have the median length and the width of "
@@ -133,29 +138,36 @@ def cone_table(data: ProbeData) -> Table:
         for cone in checkpoint["cones"]:
             low, high = cone.get("low"), cone.get("high")
             between = None if low is None else f"{fixed(low, 2)} to {fixed(high, 2)}"
+            nulls = cone.get("nulls", {})
             steps = "" if low is None else f": {cone['first_step']} to {cone['last_step']}"
             rows.append(
-                {"checkpoint": checkpoint["name"], "kind": cone["kind"],
+                {"checkpoint": checkpoint["name"], "layer": cone["layer"], "kind": cone["kind"],
                  "since": SINCE[cone["since"]], "left": cone["num_left"],
                  "exponent": cone.get("exponent"), "interval": between,
+                 "nulls": ", ".join(f"{null} {fixed(value, 2)}" for null, value in nulls.items()),
                  "steps": cone["steps"] + steps,
                  "prompts": cone.get("num_prompts"), "reason": cone.get("reason")}
             )  # fmt: skip
     return Table(
         name="cone",
         title="The inference cone: how the distance from the right answer grows",
-        caption="Exponent of the root mean square distance in the step: 1/2 for errors that add up "
-        "like a Brownian motion (the paper's Proposition F.1), 1 for a line, 0 for none. "
-        "Unsaturated steps are those before states are half as far apart as unrelated ones. 95 % "
-        "intervals over prompts; look at the curve before an exponent. A model that is mostly "
-        "right leaves few texts to fit: more come from --limit and --cone_prompts.",
+        caption="Exponent of the root mean square distance in the step. Counted from the first "
+        "other token it is 1/2 for errors that add up like a Brownian motion (the paper's "
+        "Proposition F.1), 1 for a line, 0 for none. Counted from the prompt's end the share of "
+        "texts that differ grows, too: once apart tells what such distances give that begin where "
+        "these texts differ. Unsaturated steps are those before states are half as far apart as "
+        "unrelated ones. 95 % intervals over prompts; look at the curve before an exponent. A "
+        "model that is mostly right leaves few texts to fit: more come from --limit and "
+        "--cone_prompts.",
         columns=[
             Column("checkpoint", "checkpoint"),
+            Column("layer", "layer"),
             Column("kind", "written"),
             Column("since", "steps from"),
             Column("left", "texts that differ", "count"),
             Column("exponent", "exponent", "number"),
             Column("interval", _RANGE, "range"),
+            Column("nulls", "nulls"),
             Column("steps", "steps"),
             Column("prompts", "prompts", "count"),
             Column("reason", "why not"),
@@ -172,6 +184,8 @@ def checkpoint_table(data: ProbeData) -> Table:
         loss = data.cell(name, "", "loss")
         stop = data.cell(name, "", "stop_log_probability")
         apart = data.difference(name, "", "stop_log_probability")
+        if loss is None and stop is None:  # not among the cheap measures
+            continue
         rows.append(
             {
                 "checkpoint": name,

@@ -25,10 +25,20 @@ WORDS: dict[str, tuple[str, str]] = {
     "noise_to_signal": ("noise over signal", "0 on a straight line"),
     "lemma_largest_ratio": ("Lemma 3.2: largest ratio", "deviation over its bound, at most 1"),
     "lemma_mean_ratio": ("Lemma 3.2: mean ratio", "far below 1 where the bound says little"),
+    "lemma_num_violations": ("Lemma 3.2: violations", "deviations above their bound: none may be"),
     "effective_rank": ("effective rank", "directions that the states fill"),
     "first_share": ("share of the first direction", "near 1 where one direction is all"),
     "anisotropy": ("anisotropy", "mean cosine of two states"),
     "spectral_tail": ("spectral tail", "slope of log singular value over log rank"),
+    "spectral_tail_r_squared": ("spectral tail: R^2", "below .99 there is no power law"),
+    "views_mean_singular_value": (
+        "views: mean singular value",
+        "of prompt minus answer, the largest hundred",
+    ),
+    "views_residual": (
+        "views: residual",
+        "of the best linear map from prompts' states to answers'",
+    ),
     "views_residual_share": (
         "views: residual share",
         "what no linear map of prompts' states explains of answers'",
@@ -40,13 +50,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "capacity_radius": ("capacity: radius", "of a class, relative to its centre"),
     "capacity_utility": ("capacity: utility", "of the classes' shape"),
     "feature_stability": ("feature stability", "two halves of the features, rotated"),
+    "feature_stability_raw": ("feature stability, raw", "the same, not rotated"),
     "transport": ("transport, rad", "next-token distribution, from the layer before"),
     "drift": ("drift", "of pairwise distances from the checkpoint compared with"),
     "stop_log_probability": ("stopping, nats", "ln p(stop) behind the right answer"),
     "loss": ("next-token loss, nats", "of the rows"),
     "cone_exponent_greedy_since_prompt": (
         "cone exponent, greedy, behind the prompt",
-        "growth of the distance from the right answer's states; 1/2 for a Brownian motion",
+        "growth of the distance from the right answer's states, and of how many have left them",
     ),
     "cone_exponent_sampled_since_prompt": (
         "cone exponent, sampled, behind the prompt",
@@ -54,7 +65,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "cone_exponent_greedy_since_divergence": (
         "cone exponent, greedy, behind the first other token",
-        "the same, counted from there",
+        "of the distance alone, counted from there; 1/2 for a Brownian motion",
     ),
     "cone_exponent_sampled_since_divergence": (
         "cone exponent, sampled, behind the first other token",
