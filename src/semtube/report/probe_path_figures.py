@@ -68,8 +68,8 @@ def cone_figure(data: ProbeData) -> Figure | None:
         caption="Root mean square distance of what the model writes from the right answer, state "
         "by state, over that of unrelated states (1), with 95 % intervals over prompts. Later "
         "steps are of fewer texts: their number is told at the pointer. Grey, from the first "
-        "other token on: growth with the root of the step, as the paper's Proposition F.1 says; only "
-        "its slope counts. Counted from the prompt's end, texts that have not left the right "
+        "other token on: growth with the root of the step, as the paper's Proposition F.1 says; "
+        "only its slope counts. Counted from the prompt's end, texts that have not left the right "
         "answer are at 0, so the curve grows as they leave, too.",
         columns=("checkpoint", "layer", "kind", "since", "step", "value", "low", "high", "prompts"),
         rows=rows,
