@@ -22,8 +22,9 @@ from semtube.statistics.intervals import t_interval
 
 #: What step 1 is: the first token behind the prompt, or the first that differs from the gold text.
 Since = Literal["prompt", "divergence"]
-#: An exponent is fitted to this many prompts and steps at least. Ours.
-MIN_PROMPTS, MIN_STEPS = 20, 3
+#: An exponent is fitted to this many prompts and steps at least: through three steps, it may be
+#: anything. Ours.
+MIN_PROMPTS, MIN_STEPS = 20, 6
 #: A step is saturated where distances are above this part of that of unrelated states. Ours: a
 #: distance that tends to a bound as sqrt(1 - exp(-k)) still grows there with exponent 0.43.
 SATURATED = 0.5

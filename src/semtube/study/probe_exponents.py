@@ -1,4 +1,4 @@
-"""The exponents with which written texts leave the right ones, and what they are held against.
+"""What the exponents with which written texts leave the right ones are held against.
 
 Shape letters: N prompts, L steps.
 """
@@ -8,22 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from semtube.geometry.cone import ConeFit, NoCone, Since, fit_cone
+from semtube.geometry.cone import ConeFit, Since, fit_cone
 from semtube.geometry.measured import Measured
-
-#: Steps without which an exponent is not told: through three, it may be anything. Ours.
-LEAST_STEPS = 6
-
-
-def exponent_of(distances: Measured, *, unrelated: float | None, seed: int) -> ConeFit | NoCone:
-    """`fit_cone` over LEAST_STEPS steps or more."""
-    fit = fit_cone(distances, unrelated=unrelated, seed=seed)
-    if isinstance(fit, ConeFit) and fit.last_step - fit.first_step + 1 < LEAST_STEPS:
-        return NoCone(
-            f"only steps {fit.first_step} to {fit.last_step} can be fitted: {LEAST_STEPS} are "
-            "needed"
-        )
-    return fit
 
 
 def nulls_of_exponent(
