@@ -5,6 +5,8 @@ import json
 import math
 from pathlib import Path
 
+from semtube.geometry.measures import PROBE_FORMAT
+
 HOSTILE = '</script><img src=x onerror="window.hacked=1">'
 LAYERS = ["1", "before_norm", "last"]
 NULLS = {"straight line": 0.0, "independent increments": 1.0, "memoryless points": 1.5}
@@ -74,7 +76,7 @@ def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -
     }  # fmt: skip
     (folder / "pictures.json").write_text(json.dumps(pictures))
     told = {
-        "format": 2,
+        "format": PROBE_FORMAT,
         "settings": {"models": list(names), "data": "rows.jsonl", "task": "exact", "limit": 8,
                      "start": False, "layers": "1,last", "task_options": {"a": 1}},
         "environment": {"commit": "abc"},

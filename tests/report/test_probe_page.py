@@ -175,7 +175,7 @@ def test_no_probe_and_one_of_another_version_are_refused(tmp_path) -> None:
     with pytest.raises(UserError, match=r"holds no probe \(no probe.json\)"):
         read_probe(tmp_path)
     folder = write_probe(tmp_path / "new")
-    for number, todo in ((1, "probe the models again"), (3, "update semtube")):
+    for number, todo in ((2, "probe the models again"), (4, "update semtube")):
         told = json.loads((folder / "probe.json").read_text()) | {"format": number}
         (folder / "probe.json").write_text(json.dumps(told))
         with pytest.raises(UserError, match=f"written by another semtube .*: {todo}"):

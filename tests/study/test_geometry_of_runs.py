@@ -12,7 +12,7 @@ from small_study import STUDY, InThisProcess
 
 from semtube.config import ProbeOptions
 from semtube.errors import UserError
-from semtube.geometry.measures import MEASURES
+from semtube.geometry.measures import MEASURES, PROBE_FORMAT
 from semtube.run_folder import read_json
 from semtube.study.geometry_of_runs import (
     FAMILY,
@@ -99,13 +99,18 @@ def test_the_cone_is_tested_where_one_half_is_its_null() -> None:
 def test_a_probe_made_otherwise_is_refused(tmp_path: Path) -> None:
     asked = ProbeOptions(layers="last", limit=200, output=str(tmp_path))
     settings = asdict(replace(asked, task="exact", output="elsewhere")) | {"models": ["a"]}
-    (tmp_path / "probe.json").write_text(json.dumps({"settings": settings}))
+    told = {"format": PROBE_FORMAT, "settings": settings}
+    (tmp_path / "probe.json").write_text(json.dumps(told))
     check_probe(tmp_path, asked)
     for changed in ({"limit": 50}, {"layers": "1"}, {"seed": 3}):
-        (tmp_path / "probe.json").write_text(json.dumps({"settings": settings | changed}))
+        (tmp_path / "probe.json").write_text(json.dumps(told | {"settings": settings | changed}))
         name, value = next(iter(changed.items()))
         with pytest.raises(UserError, match=f"was made with {name} {value!r}.*wanted.*remove it"):
             check_probe(tmp_path, asked)
+    # Its numbers have the same names and are others.
+    (tmp_path / "probe.json").write_text(json.dumps(told | {"format": 2}))
+    with pytest.raises(UserError, match="was made with format 2: wanted 3; remove it"):
+        check_probe(tmp_path, asked)
 
 
 def test_no_study_is_told(tmp_path: Path) -> None:

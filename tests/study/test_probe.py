@@ -4,6 +4,8 @@ import csv
 import gc
 import json
 import math
+import tracemalloc
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,18 +16,25 @@ pytest.importorskip("transformers")
 from semtube.config import ProbeOptions
 from semtube.data.rendering import Rendered
 from semtube.errors import UserError
-from semtube.geometry.cone import NoCone, first_differences, state_distances
+from semtube.evaluation.decoding import decode_greedily
+from semtube.geometry.cone import first_differences, fit_cone, state_distances
 from semtube.geometry.measured import Measured
+from semtube.geometry.measures import MEASURES, PROBE_FORMAT
 from semtube.models.loading import load_model
 from semtube.models.presets import build_preset
 from semtube.models.tokenizer import train_tokenizer
 from semtube.objectives.trajectories import ANSWER, PROMPT, TEMPLATE
 from semtube.report.probe_page import write_probe_page
 from semtube.run_folder import read_json
-from semtube.study.checkpoint_probe import CheckpointProbe, sampled_positions
+from semtube.study.checkpoint_probe import (
+    MOST_POSITIONS,
+    CheckpointProbe,
+    sampled_positions,
+)
 from semtube.study.phrases import Occurrence, repeated_phrases
 from semtube.study.probe import probe_models
-from semtube.study.probe_exponents import exponent_of, nulls_of_exponent
+from semtube.study.probe_cone import ConeProbe
+from semtube.study.probe_exponents import nulls_of_exponent
 from semtube.study.probe_pictures import in_chord_plane, in_principal_plane
 from semtube.study.probe_table import Row, writing_table
 
@@ -100,6 +109,10 @@ def test_every_measure_has_its_number_in_every_layer(probed, models) -> None:
     assert all(0 < value < 2 for value in drifts.values())
     transports = {key[1] for key in found if key[:1] == ("one",) and key[3] == "transport"}
     assert transports == layers - {"1", "before_norm"}
+
+
+def test_its_format_is_that_of_the_measures(probed) -> None:
+    assert read_json(probed / "probe.json")["format"] == PROBE_FORMAT
 
 
 def test_every_number_stands_beside_a_null(probed) -> None:
@@ -188,6 +201,7 @@ def test_the_cheap_measures_take_one_pass_over_the_rows(
             "views_residual_share", "concept_within"}  # fmt: skip
     assert not dear & {key[3] for key in found}
     assert {"tube_loss", "effective_rank", "anisotropy"} <= {key[3] for key in found}
+    assert {MEASURES[key[3]].cost for key in found} == {"cheap"}
     assert {key[1] for key in found} == {"1", "last"}
     told = read_json(folder / "probe.json")["checkpoints"][0]
     assert told["num_without_views"] == 0
@@ -218,6 +232,62 @@ def test_states_that_are_not_finite_are_named(models, options, tmp_path, monkeyp
         probe_models([str(tmp_path / "nan")], replace(options, output=str(tmp_path / "p")))
     assert not (tmp_path / "p").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["nan"], "nothing half-written"
+
+
+def with_broken_token(folder: str, token: int):
+    """A model whose states are not finite from this token on; its head is one of its own."""
+    loaded = load_model(folder)
+    head = loaded.model.get_output_embeddings()
+    loaded.model.config.tie_word_embeddings = False
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight[token] = float("nan")
+    return loaded
+
+
+def test_a_view_that_is_not_finite_is_named(models, options) -> None:
+    rows = [
+        replace(row(ids, [PROMPT, PROMPT, ANSWER, ANSWER][: len(ids)]), source=f"f:{number}")
+        for number, ids in enumerate([[3, 4, 5, 6], [3, 4], [6, 5, 4, 9], [4, 5, 6, 3]])
+    ]
+    loaded = with_broken_token(models[0], 9)
+    for budget in (1, 1000):
+        asked = replace(options, batch_tokens=budget)
+        probe = CheckpointProbe("one", loaded.model, rows, ["1", "last"], [], 0, asked)
+        with pytest.raises(
+            UserError,
+            match="layer 1, example f:2: the hidden state of the answer's last token is not",
+        ):
+            probe.read_views()
+
+
+def test_a_written_text_whose_states_are_not_finite_is_named(models, options) -> None:
+    """A token that stands in no row, but that the model writes."""
+    loaded = load_model(models[0])
+    rows = [
+        replace(row([3, 4 + k, 5, 6], [PROMPT, PROMPT, ANSWER, ANSWER]), source=f"f:{k}",
+                num_prompt_tokens=2, answer="some")
+        for k in range(4)
+    ]  # fmt: skip
+    prompts = [of.input_ids[:2] for of in rows]
+    asked = replace(options, cone_prompts=4)
+    written = decode_greedily(
+        loaded.model, prompts, stop_ids=frozenset([2]), pad_id=0, max_new_tokens=4
+    )
+    known = {token for of in rows for token in of.input_ids} | {0, 2}
+    new = [set(text.token_ids) - known for text in written]
+    number, token = next(
+        (n, token) for n, tokens in enumerate(new) for token in tokens
+        if not any(token in others for others in new[:n] + new[n + 1 :])
+    )  # fmt: skip
+    loaded = with_broken_token(models[0], token)
+    probe = CheckpointProbe("one", loaded.model, rows, ["1", "last"], [], 0, asked)
+    with pytest.raises(
+        UserError,
+        match=f"layer 1, example f:{number}: the hidden state of a token of the greedy text "
+        "is not finite",
+    ):
+        ConeProbe(probe, frozenset([2])).measure({})
 
 
 def test_predictions_that_are_not_finite_are_named(models, options, tmp_path) -> None:
@@ -414,9 +484,43 @@ def test_phrases_count_once_behind_the_same_text() -> None:
     assert repeated_phrases(rows) == [Occurrence((1, 2), 0, 1, 3), Occurrence((1, 2), 2, 2, 4)]
 
 
+def test_phrases_are_drawn_by_the_probes_seed(models, options, tmp_path, monkeypatch) -> None:
+    def seen(rows, *, seed: int):
+        raise UserError(f"phrases by seed {seed}")
+
+    monkeypatch.setattr("semtube.study.probe.repeated_phrases", seen)
+    with pytest.raises(UserError, match="phrases by seed 7"):
+        probe_models(models[:1], replace(options, output=str(tmp_path / "p"), seed=7))
+
+
 def test_positions_are_content_with_a_successor(options) -> None:
     rows = [row([9, 1, 2], [TEMPLATE, PROMPT, ANSWER]), row([1, 2], [PROMPT, TEMPLATE])]
     assert sampled_positions(rows, options) == [(0, 1), (1, 0)]
+
+
+def test_positions_are_a_random_sample_that_takes_no_room(options, monkeypatch) -> None:
+    rows = [row([1] * 51, [TEMPLATE, *[PROMPT] * 25, *[ANSWER] * 25])] * 4000
+    tracemalloc.start()
+    found = sampled_positions(rows, options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6, "all of 200 000 places would take 12 MB"
+    assert len(set(found)) == MOST_POSITIONS
+    assert found == sorted(found) == sampled_positions(rows, options)
+    assert found != sampled_positions(rows, replace(options, seed=1))
+    assert {token for _, token in found} == set(range(1, 50))
+    # Every place is as likely as any other: 3 of 12, in draws by 400 seeds.
+    monkeypatch.setattr("semtube.study.checkpoint_probe.MOST_POSITIONS", 3)
+    few = [row([1] * size, [PROMPT] * size) for size in (2, 9, 4)]
+    drawn = Counter(
+        place
+        for seed in range(400)
+        for place in sampled_positions(few, replace(options, seed=seed))
+    )
+    assert len(drawn) == 12
+    # Pearson's statistic of draws without replacement, over (12 - 3) / (12 - 1): chi^2 of 11.
+    statistic = sum((number - 100) ** 2 / 100 for number in drawn.values()) / (9 / 11)
+    assert 2.6 < statistic < 31.3, "within all but a thousandth at either end"
 
 
 def test_a_bent_path_is_drawn_as_it_is() -> None:
@@ -527,6 +631,7 @@ def test_an_exponent_has_its_interval_and_its_own_nulls(continued) -> None:
     assert "cone_exponent_greedy_since_prompt" in fits
     assert "cone_exponent_greedy_since_divergence" in fits
     for measure, fit in fits.items():
+        assert all(null in MEASURES[measure].null for null in fit["nulls"])
         numbers = [float(measured[measure][name]) for name in ("value", "low", "high")]
         assert numbers == pytest.approx([fit["exponent"], fit["low"], fit["high"]], rel=1e-6)
         assert numbers[1] < numbers[0] < numbers[2]
@@ -554,36 +659,25 @@ def test_brownian_texts_that_leave_one_by_one_are_held_against_such() -> None:
     size = torch.full((number,), length)
     for since in ("prompt", "divergence"):
         distances = state_distances(states, torch.zeros_like(states), size, diverged, since=since)
-        fit = exponent_of(distances, unrelated=None, seed=0)
+        fit = fit_cone(distances)
         nulls = nulls_of_exponent(distances, diverged, since, fit)
         brownian = next(value for null, value in nulls.items() if null.startswith("Brownian"))
         assert fit.low < brownian < fit.high
     apart = state_distances(states, torch.zeros_like(states), size, diverged, since="prompt")
-    nulls = nulls_of_exponent(apart, diverged, "prompt", exponent_of(apart, unrelated=None, seed=0))
+    nulls = nulls_of_exponent(apart, diverged, "prompt", fit_cone(apart))
     assert nulls["Brownian once apart"] > 0.75
     assert 0.2 < nulls["saturated once apart"] < nulls["Brownian once apart"] - 0.2
     at_once = torch.zeros(number, dtype=torch.long)
     flat = Measured(torch.ones(number, length, dtype=torch.float64), away | True)
-    nulls = nulls_of_exponent(flat, at_once, "prompt", exponent_of(flat, unrelated=None, seed=0))
+    nulls = nulls_of_exponent(flat, at_once, "prompt", fit_cone(flat))
     assert nulls["Brownian once apart"] == pytest.approx(0.5)
     assert nulls["saturated once apart"] == pytest.approx(0, abs=1e-12)
-
-
-def test_a_few_steps_are_no_exponent() -> None:
-    values = torch.arange(1.0, 7.0, dtype=torch.float64).sqrt().repeat(30, 1)
-    six = Measured(values, torch.ones(30, 6, dtype=torch.bool))
-    assert exponent_of(six, unrelated=None, seed=0).exponent == pytest.approx(0.5)
-    five = Measured(values[:, :5], six.defined[:, :5])
-    assert exponent_of(five, unrelated=None, seed=0) == NoCone(
-        "only steps 1 to 5 can be fitted: 6 are needed"
-    )
 
 
 def test_a_margin_is_that_of_the_loop(models, options, tmp_path) -> None:
     """The states that predict the right answer's tokens, each to the nearest other cell."""
     from semtube.data.rendering import Renderer
     from semtube.data.tokens import tokenize_rows
-    from semtube.study.probe_cone import ConeProbe
     from semtube.study.splits import read_rows
     from semtube.tasks.catalogue import build_scorer
 

@@ -22,6 +22,8 @@ from semtube.geometry.straightness import (
 )
 from semtube.geometry.tube_radius import WINDOWS, straightening_lemma, tube_radius
 
+#: Version of what is stored of a probe: another where a number of one name means something else.
+PROBE_FORMAT = 3
 #: `cheap` measures are for every batch of a training run's log; `dear` ones for a probe.
 Cost = Literal["cheap", "dear"]
 
@@ -168,7 +170,9 @@ OTHERS: tuple[Measure, ...] = (
             -math.inf,
             math.inf,
             # Since the prompt a curve is also of how many have left, and when.
-            "Brownian (1/2), saturated (0)" + " once apart" * (since == "prompt"),
+            "Brownian (1/2), saturated (0)"
+            if since == "divergence"
+            else "Brownian once apart, saturated once apart",
             "dear",
         )
         for kind in ("greedy", "sampled")

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from semtube.errors import UserError
-from semtube.geometry.measures import MEASURES
+from semtube.geometry.measures import MEASURES, PROBE_FORMAT
 from semtube.models.layer_states import BEFORE_NORM, LAST
 from semtube.run_folder import read_json
 from semtube.statistics.intervals import Interval, t_interval
 
-FORMAT = 2
 CONFIDENCE = 0.95
 #: Of a measure without lengths.
 NO_LENGTH = 0
@@ -151,11 +150,11 @@ def read_probe(folder: Path) -> ProbeData:
     if not (folder / "probe.json").is_file():
         raise UserError(f"{str(folder)!r} holds no probe (no probe.json)")
     told = read_json(folder / "probe.json")
-    if told["format"] != FORMAT:
-        todo = "update semtube" if told["format"] > FORMAT else "probe the models again"
+    if told["format"] != PROBE_FORMAT:
+        todo = "update semtube" if told["format"] > PROBE_FORMAT else "probe the models again"
         raise UserError(
             f"{str(folder)!r} was written by another semtube (format {told['format']}, this one "
-            f"reads {FORMAT}): {todo}"
+            f"reads {PROBE_FORMAT}): {todo}"
         )
     pictures = read_json(folder / "pictures.json")
     rows: dict[Key, dict[str, float]] = defaultdict(dict)

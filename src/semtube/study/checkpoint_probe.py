@@ -5,6 +5,8 @@ Shape letters: B rows, T tokens, D hidden size, N documents, P sampled positions
 
 from __future__ import annotations
 
+import heapq
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ from semtube.geometry.concepts import ConceptDirectionsOfPhrases
 from semtube.geometry.draws import generator_of
 from semtube.geometry.measured import Measured
 from semtube.geometry.measures import MEASURES, measure_documents
-from semtube.geometry.paths import Paths
+from semtube.geometry.paths import Paths, check_ends
 from semtube.geometry.spectra import SpectrumOfStates
 from semtube.geometry.two_views import TwoViews
 from semtube.models.decoder import find_decoder
@@ -36,6 +38,8 @@ from semtube.study.probe_table import Row
 
 #: States that are kept of each layer, for measures that need them all at once. Ours.
 MOST_POSITIONS = 2048
+#: What stands for a view.
+VIEW_ENDS = ("the prompt's last token", "the answer's last token")
 
 
 @dataclass
@@ -228,10 +232,14 @@ class CheckpointProbe:
     def read_views(self) -> None:
         """Encode prompt and answer of every row as texts of their own: their last tokens' states.
 
+        Raises:
+            UserError: states that are not finite, naming layer, row and view.
+
         Source: LLM-JEPA, arXiv 2509.14252: separate encodings of the two views.
         """
-        views = [(_only(row, PROMPT), _only(row, ANSWER)) for row in self.rows]
-        views = [view for view in views if all(view)]
+        of_rows = [(_only(row, PROMPT), _only(row, ANSWER)) for row in self.rows]
+        views = [view for view in of_rows if all(view)]
+        sources = [row.source for row, view in zip(self.rows, of_rows, strict=True) if all(view)]
         self.num_without_views = len(self.rows) - len(views)
         if not views:
             return
@@ -248,23 +256,25 @@ class CheckpointProbe:
             row_B = torch.arange(len(places), device=self.device)
             for layer in self.layers:
                 end_BD = states[layer][row_B, last_B]
+                check_ends(end_BD, layer, [sources[k] for k in chosen], VIEW_ENDS)
                 self.sums[layer].views.add(end_BD[0::2], end_BD[1::2])
 
 
 def sampled_positions(rows: Sequence[Rendered], options: ProbeOptions) -> list[tuple[int, int]]:
     """(row, token) of at most MOST_POSITIONS content tokens that have a successor, in their order.
 
-    The same for every checkpoint with the same tokens.
+    The same for every checkpoint with the same tokens. Every token draws a number, and those of the
+    smallest are the sample: no more of them are held at a time.
     """
     roles = CONTENT_ROLES[options.content]
-    every = [
-        (number, token)
+    numbers = random.Random(generator_of(options.seed, "positions").initial_seed())
+    drawn = (
+        (numbers.random(), number, token)
         for number, row in enumerate(rows)
         for token, role in enumerate(row.roles[:-1])
         if role in roles
-    ]
-    order = torch.randperm(len(every), generator=generator_of(options.seed, "positions"))
-    return sorted(every[i] for i in order[:MOST_POSITIONS].tolist())
+    )
+    return sorted((row, token) for _, row, token in heapq.nsmallest(MOST_POSITIONS, drawn))
 
 
 def _only(row: Rendered, role: int) -> list[int]:

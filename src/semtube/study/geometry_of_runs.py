@@ -14,6 +14,7 @@ import numpy as np
 
 from semtube.config import ProbeOptions
 from semtube.errors import UserError
+from semtube.geometry.measures import PROBE_FORMAT
 from semtube.run_folder import RunFolder, read_json, write_json
 from semtube.seeding import stream_seed
 from semtube.statistics.holm import holm
@@ -119,13 +120,14 @@ def _options(run: RunFolder, output: Path, limit: int) -> ProbeOptions:
 
 
 def check_probe(probe: Path, options: ProbeOptions) -> None:
-    """Refuse a probe that was made with other settings: its numbers are of other rows or layers.
+    """Refuse a probe made by a version whose measures mean otherwise, or with other settings.
 
     Raises:
-        UserError: naming the first setting that differs.
+        UserError: naming the format or the first setting that differs.
     """
-    settings = read_json(probe / "probe.json")["settings"]
-    for name, wanted in asdict(options).items():
+    told = read_json(probe / "probe.json")
+    settings = {"format": told["format"]} | told["settings"]
+    for name, wanted in ({"format": PROBE_FORMAT} | asdict(options)).items():
         # What is unset is filled in from the run.
         if name != "output" and wanted is not None and settings.get(name, wanted) != wanted:
             raise UserError(

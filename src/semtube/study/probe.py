@@ -19,6 +19,7 @@ from semtube.data.rendering import Rendered, Renderer
 from semtube.data.tokens import TokenRows, tokenize_rows
 from semtube.errors import UserError
 from semtube.evaluation.held_out import measure_held_out
+from semtube.geometry.measures import PROBE_FORMAT
 from semtube.models.decoder import causal_lm_of
 from semtube.models.layer_states import layer_names
 from semtube.models.loading import LoadedModel
@@ -83,7 +84,7 @@ def probe_models(
         write_json(
             part / "probe.json",
             {
-                "format": 2,
+                "format": PROBE_FORMAT,
                 "settings": settings,
                 "checkpoints": probing.told,
                 "environment": describe_environment(),
@@ -152,16 +153,16 @@ class Probing:
     def measure(self, checkpoint: Checkpoint, opened: Opened) -> None:
         """Measure one checkpoint and write what it gives.
 
-        The cheap measures are those of `GeometryCallback`, from one forward pass over the rows. The
-        dear ones take more: one with logits, one over prompts and answers apart, and what is
-        written for the cone.
+        The cheap measures are those of `GeometryCallback` and the spectral tail, from one forward
+        pass over the rows. The dear ones take more: one with logits, one over prompts and answers
+        apart, and what is written for the cone.
         """
         loaded, layers, tokens = opened.loaded, opened.layers, opened.tokens
         stop_ids, is_dear = opened.renderer.stop_ids, self.options.measures == "all"
         self._say_notes(checkpoint.name, tokens)
         loaded.model.to("cuda" if torch.cuda.is_available() else "cpu")
         name, pad_id = checkpoint.name, loaded.tokenizer.pad_token_id
-        phrases = repeated_phrases(tokens.rows) if is_dear else []
+        phrases = repeated_phrases(tokens.rows, seed=self.options.seed) if is_dear else []
         probe = CheckpointProbe(
             name, loaded.model, tokens.rows, layers, phrases, pad_id, self.options
         )

@@ -32,16 +32,18 @@ from semtube.geometry.cone import (
     Since,
     cone_curve,
     first_differences,
+    fit_cone,
     relative_distances,
     state_distances,
     unrelated_distance,
 )
 from semtube.geometry.draws import generator_of
 from semtube.geometry.measured import Measured
+from semtube.geometry.paths import check_ends
 from semtube.models.head import Head
 from semtube.models.layer_states import LAST
 from semtube.study.checkpoint_probe import CheckpointProbe, forward_states
-from semtube.study.probe_exponents import exponent_of, nulls_of_exponent
+from semtube.study.probe_exponents import nulls_of_exponent
 from semtube.study.probe_table import Row
 
 #: A continuation is cut at so many times the longest right answer.
@@ -91,12 +93,15 @@ class ConeProbe:
 
         Args:
             reasons: measure -> why it has no value, filled in.
+
+        Raises:
+            UserError: states that are not finite, naming layer, row and text.
         """
         if len(self.rows) < 2:
             reasons["cone"] = "fewer than two rows have a prompt and an answer"
             return [], []
         gold = [self._gold(row) for row in self.rows]
-        gold_states = self._states(gold)
+        gold_states = self._states(gold, "right")
         rows: list[Row] = []
         curves: list[ConeCurve] = []
         try:
@@ -119,7 +124,7 @@ class ConeProbe:
             rows += self._of_rows(layer, "nearest_other_gold", nearest[layer])
         for kind, decoded in self._continued(gold):
             texts = [self._with_stop(*both) for both in zip(decoded, gold, strict=True)]
-            states = self._states(texts)
+            states = self._states(texts, kind)
             for layer in layers:
                 states_NLD, gold_NLD = states[layer][0], gold_states[layer][0]
                 near = self._nearest(texts, states_NLD)
@@ -154,8 +159,12 @@ class ConeProbe:
         stop = gold[-1] if gold[-1] in self.stop_ids else min(self.stop_ids)
         return [*text.token_ids, stop] if text.stopped else text.token_ids
 
-    def _states(self, texts: Sequence[list[int]]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Layer -> (N, L, D) states of the tokens behind each prompt, (N, D) of its last."""
+    def _states(self, texts: Sequence[list[int]], kind: str) -> dict[str, tuple[Tensor, Tensor]]:
+        """Layer -> (N, L, D) states of the tokens behind each prompt, (N, D) of its last.
+
+        Raises:
+            UserError: one that is not finite.
+        """
         whole = [
             [*row.input_ids[: row.num_prompt_tokens], *text]
             for row, text in zip(self.rows, texts, strict=True)
@@ -172,7 +181,11 @@ class ConeProbe:
             for layer, hidden_BTD in hidden.items():
                 for b, i in enumerate(chosen):
                     first = self.rows[i].num_prompt_tokens - 1
-                    found[layer][i] = hidden_BTD[b, first : len(whole[i])].cpu().clone()
+                    states_TD = hidden_BTD[b, first : len(whole[i])].cpu().clone()
+                    # No token is named: masked attention, too, spreads NaN to those before.
+                    ends = [f"a token of the {kind} text"]
+                    check_ends(states_TD.reshape(1, -1), layer, [self.rows[i].source], ends)
+                    found[layer][i] = states_TD
         ordered = {layer: [of[i] for i in range(len(whole))] for layer, of in found.items()}
         return {
             layer: (
@@ -228,7 +241,7 @@ class ConeProbe:
             told = {"checkpoint": self.probe.name, "layer": layer, "kind": kind,
                     "since": since, "num_left": int((diverged_N < size_N).sum())}  # fmt: skip
             for steps, limit in (("all", None), ("unsaturated", 1.0)):
-                fit = exponent_of(relative, unrelated=limit, seed=self.probe.options.seed)
+                fit = fit_cone(relative, unrelated=limit, seed=self.probe.options.seed)
                 told_of_fit = told | {"steps": steps} | asdict(fit)
                 if isinstance(fit, ConeFit):
                     nulls = nulls_of_exponent(relative, diverged_N, since, fit)
