@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 CONSTRAINTS := constraints/cpu.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# A file's tests stay together, as they share what they have trained.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # On a busy machine idle OpenMP threads would otherwise spin.
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
@@ -31,10 +33,10 @@ demo: $(READY)  ## Compare both arms on generated data; no download, a few minut
 	$(BIN)/semtube demo
 
 test: $(READY_DEV)  ## Run the tests.
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(READY_DEV)  ## Run the tests that train for minutes.
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 check: $(READY_DEV)  ## Format, lint and types.
 	$(BIN)/ruff format --check .
