@@ -100,6 +100,20 @@ def test_exponents_are_read_only_where_both_floors_are_known(tmp_path: Path, is_
     )
 
 
+def test_settings_that_tuning_chose_otherwise_are_told(tmp_path: Path) -> None:
+    data = read_study(Store().write(tmp_path))
+
+    def notes(**tried: dict[str, float]) -> list[str]:
+        plan = [replace(p, tried=tried[p.arm]) for p in data.plan]
+        report = build_report(replace(data, plan=plan))
+        return [note for note in report.answer.notes if "Tuning chose" in note]
+
+    alike = {"learning_rate": 1e-3}
+    assert notes(ntp=alike, tube=alike | {"weight": 0.02}) == []
+    [told] = notes(ntp={"learning_rate": 2e-3}, tube=alike | {"weight": 0.02})
+    assert "(learning_rate 0.001 against 0.002)" in told
+
+
 def test_trials_that_failed_are_not_counted_as_tuning(tmp_path: Path) -> None:
     store = Store(weights={"ntp": (0.1, 0.2), "tube": (0.1, 0.2)})
     data = read_study(store.write(tmp_path))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from semtube.report.study_cells import place_name
+from semtube.report.study_cells import place_name, shown
 from semtube.report.study_changes import changes, first_hypothesis
 from semtube.report.study_comparisons import Comparison
 from semtube.report.study_curves import ArmCurve, ArmMultiplier
@@ -188,8 +188,29 @@ def _upper(value: float) -> str:
     return "beyond what was run" if value == float("inf") else f"{value:.2g}"
 
 
+def _other_settings(data: StudyData, comparison: Comparison) -> list[str]:
+    """What both arms were tuned in and chose differently, which the difference is one of too."""
+    found: dict[str, dict[str, None]] = {}
+    for place in comparison.places:
+        arm, base = (
+            runs[0].tried if (runs := data.final(name, place)) else {}
+            for name in (comparison.arm, comparison.baseline)
+        )
+        for option in arm.keys() & base.keys():
+            if arm[option] != base[option]:
+                told = f"{shown(arm[option])} against {shown(base[option])}"
+                found.setdefault(option, {})[told] = None
+    if not found:
+        return []
+    told = "; ".join(f"{option} {', '.join(values)}" for option, values in sorted(found.items()))
+    return [
+        f"Tuning chose other settings for {comparison.arm} than for {comparison.baseline} "
+        f"({told}), so the difference is one of the arms with these, not of the method alone."
+    ]
+
+
 def _notes(data: StudyData, comparison: Comparison) -> list[str]:
-    notes = changes(data.study)
+    notes = [*changes(data.study), *_other_settings(data, comparison)]
     if comparison.num_seeds == 1:
         notes.append(
             "One seed says nothing about how seeds differ: intervals over seeds and their tests "
