@@ -124,6 +124,17 @@ def weight_figure(data: StudyData) -> Figure | str:
         )
     level: Spec = {"x": {"value": 0}, "x2": {"value": "width"}}
     band = {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+    intervals: list[Spec] = []
+    known = {row["what"] for row in rows if row["low"] is not None}
+    if "baseline" in known:  # a layer without a value has no scale, of which Vega warns
+        intervals.append({
+            "mark": {"type": "rect", "opacity": 0.12},
+            "transform": [baseline, {"filter": "isValid(datum.low)"}], "encoding": level | band,
+        })  # fmt: skip
+    if "weight" in known:
+        intervals.append(
+            interval_rule("y", {"opacity": 0.5}, [{"filter": "datum.what == 'weight'"}])
+        )
     return Figure(
         name="accuracy_by_weight",
         title=f"{data.study.score_title} against the weight of the term",
@@ -136,11 +147,9 @@ def weight_figure(data: StudyData) -> Figure | str:
                  "tube_loss", "seeds"),
         rows=rows,
         layers=[
-            {"mark": {"type": "rect", "opacity": 0.12},
-             "transform": [baseline, {"filter": "isValid(datum.low)"}], "encoding": level | band},
+            *intervals,
             {"mark": {"type": "rule", "strokeWidth": 1.5, "strokeDash": [6, 4]},
              "transform": [baseline], "encoding": level},
-            interval_rule("y", {"opacity": 0.5}, [{"filter": "datum.what == 'weight'"}]),
             {"mark": {"type": "line", "strokeWidth": 2}},
             {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
              "encoding": {"shape": shape(lines, lines, "line")}},

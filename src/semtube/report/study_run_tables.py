@@ -200,10 +200,10 @@ def _environment_row(environment: Mapping[str, Any], count: int) -> dict[str, An
 
 
 def run_settings(data: StudyData) -> dict[str, Mapping[str, Any]]:
-    """Every run's settings; of one that never began, what the plan says."""
+    """Every run's settings but its folder; of one that never began, what the plan says."""
     planned: dict[str, Planned] = {p.run: p for p in data.plan}
     return {
-        run.run: run.config
+        run.run: {name: value for name, value in run.config.items() if name != "output"}
         or {"arm": planned[run.run].arm, **planned[run.run].point, **planned[run.run].tried}
         for run in data.runs.values()
     }
@@ -237,7 +237,8 @@ def shared_settings(data: StudyData) -> dict[str, Any]:
 
     Without it, a thousand runs would take a megabyte.
     """
-    begun = [run.config for run in data.runs.values() if run.config] or [{}]
+    settings = run_settings(data)
+    begun = [settings[run.run] for run in data.runs.values() if run.config] or [{}]
     same = {
         name: value
         for name, value in begun[0].items()
@@ -245,6 +246,6 @@ def shared_settings(data: StudyData) -> dict[str, Any]:
     }
     own = {
         run: {name: value for name, value in values.items() if name not in same}
-        for run, values in run_settings(data).items()
+        for run, values in settings.items()
     }
     return {"all": same, "runs": own}
