@@ -55,4 +55,6 @@ print(
     f"process {rank}: weights sum to {sum(float(p.detach().sum()) for p in model.parameters()):.4f}"
 )
 if world > 1:
+    # A worker thread of gloo that still holds a gradient while Python ends would abort the process.
+    distributed.barrier()
     distributed.destroy_process_group()

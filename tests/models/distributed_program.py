@@ -444,6 +444,7 @@ def main() -> None:
         distributed.init_process_group("gloo", timeout=timedelta(seconds=60))
     run(names, out, rank, world)
     if world > 1:
+        distributed.barrier()  # as in examples/torchrun_ddp.py
         distributed.destroy_process_group()
 
 
