@@ -15,6 +15,8 @@ less decay.
 
 Expected cost: 40 runs of four to eight minutes, an hour and a half on two cores. `--quick` takes
 ten minutes.
+
+Result: `--quick` is docs/log.md 14 (two seeds, nothing shown); the whole is not run.
 """
 
 from dataclasses import replace
