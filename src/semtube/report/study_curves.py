@@ -84,23 +84,25 @@ def learning_curves(data: StudyData, cells: Sequence[Cell]) -> list[ArmCurve]:
         for arm in data.study.arms:
             own = _of_arm(cells, arm, place)
             if len(own) > 1:
-                others = [] if arm == data.study.baseline else [base]
-                found.append(_curve(arm, place, own, others))
+                found.append(_curve(arm, place, own, None if arm == data.study.baseline else base))
     return found
 
 
-def _curve(arm: str, place: Place, own: FractionCells, base: Sequence[FractionCells]) -> ArmCurve:
+def _curve(arm: str, place: Place, own: FractionCells, base: FractionCells | None) -> ArmCurve:
     sizes_F, scores_AFS, seeds = _scores([own])
     if why := _why_unfitted(sizes_F, scores_AFS, seeds):
         return ArmCurve(arm, place, seeds, note=why)
-    settings = {"confidence": CONFIDENCE}
-    fitted = fit_with_intervals(sizes_F, 1 - scores_AFS[0], **settings, generator=_generator())
-    if not base:
+    fitted = fit_with_intervals(
+        sizes_F, 1 - scores_AFS[0], confidence=CONFIDENCE, generator=_generator()
+    )
+    if base is None:
         return ArmCurve(arm, place, seeds, fitted)
-    sizes_F, scores_AFS, shared = _scores([*base, own])
+    sizes_F, scores_AFS, shared = _scores([base, own])
     if why := _why_unfitted(sizes_F, scores_AFS, shared):
         return ArmCurve(arm, place, seeds, fitted, note=f"no difference: {why}")
-    difference = exponent_difference(sizes_F, *(1 - scores_AFS), **settings, generator=_generator())
+    difference = exponent_difference(
+        sizes_F, *(1 - scores_AFS), confidence=CONFIDENCE, generator=_generator()
+    )
     left = f"difference: from {len(shared)} seeds that both have" if shared != seeds else ""
     return ArmCurve(arm, place, seeds, fitted, difference, left)
 
