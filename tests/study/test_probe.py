@@ -109,6 +109,10 @@ def test_every_measure_has_its_number_in_every_layer(probed, models) -> None:
     assert all(0 < value < 2 for value in drifts.values())
     transports = {key[1] for key in found if key[:1] == ("one",) and key[3] == "transport"}
     assert transports == layers - {"1", "before_norm"}
+    for layer in transports:
+        shares = [f"transport_{name}" for name in ("tenth", "median", "nine_tenths")]
+        low, middle, high = (found["one", layer, "", share, ""] for share in shares)
+        assert 0 < low < middle < high < math.pi
 
 
 def test_its_format_is_that_of_the_measures(probed) -> None:
@@ -124,6 +128,10 @@ def test_every_number_stands_beside_a_null(probed) -> None:
     assert 0.8 < nulls["one", "", "", "tube_loss", "", "independent increments"] < 1.2
     assert 1.3 < nulls["two", "", "", "tube_loss", "", "memoryless points"] < 1.7
     assert nulls["one", "last", "", "transport", "", "other positions"] > 0.01
+    ranks = {
+        key[1] for key in nulls if key[3:] == ("effective_rank", "", "independent coordinates")
+    }
+    assert ranks == {key[1] for key in found if key[3] == "effective_rank"}
 
 
 def test_nulls_with_a_unit_have_the_layers_steps(probed) -> None:

@@ -23,7 +23,7 @@ from semtube.geometry.straightness import (
 from semtube.geometry.tube_radius import WINDOWS, straightening_lemma, tube_radius
 
 #: Version of what is stored of a probe: another where a number of one name means something else.
-PROBE_FORMAT = 3
+PROBE_FORMAT = 4
 #: `cheap` measures are for every batch of a training run's log; `dear` ones for a probe.
 Cost = Literal["cheap", "dear"]
 
@@ -141,7 +141,11 @@ FAMILIES: tuple[Family, ...] = (
     ),
 )
 
+#: Name -> share of the positions whose transport is below. Ours.
+TRANSPORT_QUANTILES = (("tenth", 0.1), ("median", 0.5), ("nine_tenths", 0.9))
+
 _GAUSSIAN = "Gaussian states of the same number and width"
+_INDEPENDENT = f"{_GAUSSIAN}; independent coordinates of the same mean and variance"
 _EVEN = "directions spread evenly (0)"
 _DEALT = "answers dealt out anew"
 _SHUFFLED = "the same states in classes dealt out anew"
@@ -152,11 +156,11 @@ OTHERS: tuple[Measure, ...] = (
     Measure(
         "stop_log_probability", "document", "nats", -math.inf, 0, "all tokens alike", "dear"
     ),
-    Measure("effective_rank", "set", "", 0, math.inf, _GAUSSIAN),
-    Measure("first_share", "set", "", 0, 1, _GAUSSIAN),
-    Measure("anisotropy", "set", "", -1, 1, _GAUSSIAN),
-    Measure("spectral_tail", "set", "", -math.inf, math.inf, _GAUSSIAN),
-    Measure("spectral_tail_r_squared", "set", "", 0, 1, _GAUSSIAN),
+    Measure("effective_rank", "set", "", 0, math.inf, _INDEPENDENT),
+    Measure("first_share", "set", "", 0, 1, _INDEPENDENT),
+    Measure("anisotropy", "set", "", -1, 1, _INDEPENDENT),
+    Measure("spectral_tail", "set", "", -math.inf, math.inf, _INDEPENDENT),
+    Measure("spectral_tail_r_squared", "set", "", 0, 1, _INDEPENDENT),
     Measure("views_mean_singular_value", "set", "state", 0, math.inf, _DEALT, "dear"),
     Measure("views_residual", "set", "state", 0, math.inf, _DEALT, "dear"),
     Measure("views_residual_share", "set", "", 0, 1, _DEALT, "dear"),
@@ -201,7 +205,10 @@ OTHERS: tuple[Measure, ...] = (
     Measure("capacity_utility", "set", "", 0, math.inf, _SHUFFLED, "dear"),
     Measure("feature_stability", "set", "", -1, 1, _GAUSSIAN, "dear"),
     Measure("feature_stability_raw", "set", "", -1, 1, _GAUSSIAN, "dear"),
-    Measure("transport", "layers", "rad", 0, math.pi, "other positions", "dear"),
+    *(
+        Measure(f"transport{of}", "layers", "rad", 0, math.pi, "other positions", "dear")
+        for of in ("", *(f"_{name}" for name, _ in TRANSPORT_QUANTILES))
+    ),
     Measure("drift", "checkpoints", "", 0, 2, "nothing in common (1)", "dear"),
 )  # fmt: skip
 

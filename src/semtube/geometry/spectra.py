@@ -135,6 +135,16 @@ class SpectrumOfStates:
         return self._moments.num_rows
 
     @property
+    def coordinates(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (D,) of every coordinate, over all states so far.
+
+        Raises:
+            ValueError: no states.
+        """
+        variance_D = self._moments.scatter_DD.diagonal() / self.num_rows
+        return self._moments.mean_D, variance_D.sqrt()
+
+    @property
     def width(self) -> int:
         """D.
 
@@ -198,8 +208,16 @@ def gaussian_rows(num_rows: int, width: int, *, seed: int = 0) -> Tensor:
     return torch.randn(num_rows, width, generator=generator)
 
 
-def shuffled_columns(states_ND: Tensor, *, seed: int = 0) -> Tensor:
-    """The states with each coordinate shuffled over states: its variances, and no directions."""
-    generator = generator_of(seed, "shuffled columns")
-    order_ND = torch.rand(states_ND.shape, generator=generator).argsort(0)
-    return states_ND.gather(0, order_ND.to(states_ND.device))
+def independent_coordinates(
+    mean_D: Tensor, deviation_D: Tensor, num_rows: int, *, seed: int = 0
+) -> Tensor:
+    """(N, D) normal numbers with each coordinate's mean and deviation, and no other directions.
+
+    What shuffling every coordinate over the states leaves of their mean and covariance; drawn,
+    since a stream's states are not held.
+
+    Args:
+        mean_D, deviation_D: see `SpectrumOfStates.coordinates`.
+    """
+    rows_ND = gaussian_rows(num_rows, len(mean_D), seed=seed).to(mean_D)
+    return mean_D + deviation_D * rows_ND

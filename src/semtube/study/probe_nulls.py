@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
 
+from torch import Tensor
+
 from semtube.config import ProbeOptions
 from semtube.geometry.measures import MEASURES, null_values
 from semtube.geometry.nulls import NULLS, NullValue
-from semtube.geometry.spectra import SpectrumOfStates, gaussian_rows
+from semtube.geometry.spectra import SpectrumOfStates, gaussian_rows, independent_coordinates
 from semtube.objectives.trajectories import CONTENT_ROLES
 from semtube.study.checkpoint_probe import CheckpointProbe
 from semtube.study.probe_sets import GAUSSIAN, stability
@@ -18,8 +20,10 @@ from semtube.study.probe_table import Row
 
 #: Paths of each null that are simulated. Ours.
 NULL_PATHS = 16
-#: Rows of the Gaussian null of a spectrum, at most: where the states are more, it has fewer.
+#: Rows of the nulls of a spectrum, at most: where the states are more, they have fewer.
 MOST_NULL_ROWS = 20_000
+#: Null of a layer's spectrum beside `GAUSSIAN`.
+INDEPENDENT = "independent coordinates"
 #: What rounding may put a null outside of a measure's range. Ours: more is shown as it is.
 ROUNDING = 1e-6
 
@@ -66,6 +70,13 @@ class ProbeNulls:
             found |= {"feature_stability": of.rotated, "feature_stability_raw": of.raw}
         for measure, value in found.items():
             yield Row(probe.name, "", "", measure, value, null=GAUSSIAN)
+        if self.options.measures == "all":
+            for layer, sums in probe.sums.items():
+                rows_ND = independent_coordinates(
+                    *sums.spectrum.coordinates, number, seed=self.options.seed
+                )
+                for measure, value in _of_spectrum(rows_ND).items():
+                    yield Row(probe.name, layer, "", measure, value, null=INDEPENDENT)
 
 
 def _rows(
@@ -94,8 +105,12 @@ def _simulated(
 
 @lru_cache
 def _gaussian_spectrum(number: int, width: int, seed: int) -> tuple[tuple[str, float], ...]:
+    return tuple(_of_spectrum(gaussian_rows(number, width, seed=seed)).items())
+
+
+def _of_spectrum(rows_ND: Tensor) -> dict[str, float]:
     states = SpectrumOfStates()
-    states.add(gaussian_rows(number, width, seed=seed))
+    states.add(rows_ND)
     null = states.result()
     tail = null.tail()
     found = {
@@ -106,4 +121,4 @@ def _gaussian_spectrum(number: int, width: int, seed: int) -> tuple[tuple[str, f
         "spectral_tail": None if tail is None else tail.slope,
         "spectral_tail_r_squared": None if tail is None else tail.r_squared,
     }
-    return tuple((name, value) for name, value in found.items() if value is not None)
+    return {name: value for name, value in found.items() if value is not None}

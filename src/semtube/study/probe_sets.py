@@ -16,6 +16,7 @@ from semtube.errors import UserError
 from semtube.geometry.capacity import Capacity, manifold_capacity
 from semtube.geometry.draws import generator_of
 from semtube.geometry.drift import Stability, drift, feature_stability
+from semtube.geometry.measures import TRANSPORT_QUANTILES
 from semtube.geometry.spectra import Spectrum
 from semtube.geometry.transport import layer_transport
 from semtube.geometry.two_views import EXAMPLES_PER_DIMENSION, ViewsFit
@@ -248,6 +249,9 @@ def _transports(probe: CheckpointProbe, reasons: dict[str, str]) -> Iterator[Row
                 first_PD, second_PD, head.weight_VD, head.bias_V, on_logits=head.capped
             )
             yield Row(probe.name, layer, "", "transport", float(angle_P.mean()), null=null)
+            for name, share in TRANSPORT_QUANTILES:
+                value = float(angle_P.quantile(share))
+                yield Row(probe.name, layer, "", f"transport_{name}", value, null=null)
 
 
 def _transport_places(probe: CheckpointProbe) -> tuple[Tensor, Tensor, Tensor]:
