@@ -13,8 +13,8 @@ weights at the weight decay that both arms of study 5 chose.
 Expected cost: 24 runs, twelve of them LLM-JEPA at seven minutes, an hour on two cores; the
 others are done in study 5. `--quick` takes ten minutes.
 
-Result: results/llm_jepa/ and docs/log.md 15. -0.3 points [-2.7, +2.1] with all rows, equivalent; +0.9
-[-3.5, +5.3] at an eighth, undecided.
+Result: results/llm_jepa/ and docs/log.md 15. -0.3 points [-2.7, +2.1] with all rows, equivalent;
++0.9 [-3.5, +5.3] at an eighth, undecided.
 """
 
 from dataclasses import replace
