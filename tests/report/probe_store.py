@@ -56,6 +56,12 @@ def write_probe(folder: Path, *, names=("before", HOSTILE), num_rows: int = 8) -
             for name in names
             for layer in LAYERS
             for curve in ("spectrum", "views", "views_normalised")
+        ]
+        + [
+            {"checkpoint": name, "layer": layer, "name": "views", "null": "answers dealt out anew",
+             "values": [9 * math.exp(-k / 6) for k in range(16)]}
+            for name in names
+            for layer in LAYERS
         ],
         "cones": [
             {"checkpoint": name, "layer": layer, "kind": kind, "since": since,

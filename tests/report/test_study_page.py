@@ -216,10 +216,20 @@ def test_identical_arms_differ_by_zero(tmp_path: Path) -> None:
     assert "a difference of 0, on every one of 120 test rows under 3 seeds" in (
         report.answer.sentence
     )
-    assert report.answer.headline == "No difference: tube and ntp answered identically"
+    assert report.answer.headline == "No difference: tube and ntp score alike on every row"
     assert "multiplier of tube, at the accuracy of ntp with 1,000 examples, is 1 " in (
         report.answer.sentence
     )
+
+
+def test_arms_that_are_always_wrong_are_not_called_alike(tmp_path: Path) -> None:
+    """Their texts differ, which a score of 0 everywhere does not see."""
+    report = report_of(Store(gains={"ntp": -9.0, "tube": -8.0}, fractions=(1.0, 0.125)), tmp_path)
+    answer = report.answer
+    assert answer.verdict == "undecided"
+    assert answer.headline == "Undecided: every answer of tube and ntp is wrong"
+    assert "within 2 points such scores cannot tell" in answer.sentence
+    assert "multiplier" not in answer.sentence
 
 
 def test_all_runs_failed(tmp_path: Path) -> None:
@@ -251,6 +261,20 @@ def test_a_repeated_test_read_is_told(tmp_path: Path) -> None:
     [check] = [c for c in fairness(read_study(folder)) if "Test rows were decoded" in c.sentence]
     assert check.state == "broken"
     assert "14 times by 12 final runs: 1 of them more than once" in check.sentence
+
+
+def test_a_tuning_run_whose_test_rows_were_decoded_is_told(tmp_path: Path) -> None:
+    folder = Store(num_rows=20, weights={"tube": [0.02, 0.08]}).write(tmp_path)
+    data = read_study(folder)
+    finals = {planned.run for planned in data.finals()}
+    lost = next(planned.run for planned in data.plan if planned.run not in finals)
+    shutil.copytree(
+        folder / "runs" / next(iter(finals)) / "readings" / "test",
+        folder / "runs" / lost / "readings" / "test",
+    )
+    [check] = [c for c in fairness(read_study(folder)) if "Test rows were decoded" in c.sentence]
+    assert check.state == "broken"
+    assert "times by 12 final runs: once each; 1 tuning run too, as when it is" in check.sentence
 
 
 def test_arms_on_other_rows_are_told(tmp_path: Path) -> None:

@@ -61,6 +61,17 @@ def test_identical_arms_give_exactly_one_even_where_the_curve_is_flat_or_falls()
     assert all(m.low == m.high == 1.0 for m in by_method(found, "interpolation"))
 
 
+@pytest.mark.parametrize("scores", [np.zeros((6, 2)), np.linspace(0.5, 0.4, 12).reshape(6, 2)])
+def test_a_baseline_that_gets_no_better_has_no_multiplier(scores) -> None:
+    found = data_multipliers(
+        SIZES, scores, scores + 0.1, higher_is_better=True, num_resamples=50, generator=rng()
+    )
+    assert len(found) == 12
+    for m in found:
+        assert (m.value, m.low, m.high, m.limit) == (None, None, None, None)
+        assert m.note == "the baseline's score gets no better with more examples"
+
+
 def test_one_seed_has_no_interval_and_three_sizes_no_fit() -> None:
     base, arm = curve(4, 0, rng())[:3, :1], curve(3, 0, rng())[:3, :1]
     found = data_multipliers(

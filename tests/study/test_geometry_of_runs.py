@@ -14,6 +14,7 @@ from semtube.config import ProbeOptions
 from semtube.errors import UserError
 from semtube.geometry.measures import MEASURES, PROBE_FORMAT
 from semtube.run_folder import read_json
+from semtube.statistics.paired import paired_t_test
 from semtube.study.geometry_of_runs import (
     FAMILY,
     check_probe,
@@ -52,25 +53,49 @@ def test_what_an_arm_moves_is_found() -> None:
     assert rows.keys() == {"tube_loss", "anisotropy", "capacity"}
     assert rows["tube_loss"]["difference"] == pytest.approx(-0.4, abs=0.03)
     assert rows["tube_loss"]["low"] < -0.4 < rows["tube_loss"]["high"]
-    assert rows["tube_loss"]["pairs"] == 12
+    assert rows["tube_loss"]["seeds"] == 6
     assert rows["tube_loss"]["p_holm"] == pytest.approx(3 * rows["tube_loss"]["p"])
     assert rows["tube_loss"]["p_holm"] < 0.001 < rows["capacity"]["p_holm"]
+
+
+def test_groups_of_one_seed_are_one_number() -> None:
+    """What a seed does in both groups counts once, so twice the groups give no shorter interval."""
+    runs = made_up()
+    for run in runs:
+        run["measures"]["tube_loss"] = 1.4 - 0.1 * run["seed"] * (run["arm"] == "tube")
+    rows = {row["measure"]: row for row in moved(runs, "ntp")}
+    wanted = paired_t_test([-0.1 * seed for seed in range(6)])
+    assert rows["tube_loss"]["p"] == pytest.approx(wanted.p_two_sided)
 
 
 def test_a_measure_without_its_pair_is_left_out() -> None:
     runs = made_up()
     for run in runs:
-        if run["arm"] == "ntp" and run["seed"] > 0:
+        if run["arm"] == "ntp" and run["seed"] > 1:
             del run["measures"]["capacity"]
     rows = {row["measure"]: row for row in moved(runs, "ntp")}
-    assert rows["capacity"]["pairs"] == 2
-    assert rows["tube_loss"]["pairs"] == 12
+    assert rows["capacity"]["seeds"] == 2
+    assert rows["tube_loss"]["seeds"] == 6
 
 
 def test_what_tells_the_score_is_found_within_groups() -> None:
-    rows = {row["measure"]: row for row in tells_accuracy(made_up())}
+    rows = {row["measure"]: row for row in tells_accuracy(made_up(), within=("group",))}
     assert rows["anisotropy"]["rho"] == pytest.approx(1)
     assert rows["anisotropy"]["p_holm"] < 0.01 < rows["capacity"]["p_holm"]
+
+
+def test_what_sets_arms_apart_does_not_count_within_them() -> None:
+    runs = made_up()
+    for run in runs:
+        run["score"] += 0.5 * (run["arm"] == "tube")
+    over, within = (
+        {row["measure"]: row for row in tells_accuracy(runs, within=names)}
+        for names in (("group",), ("group", "arm"))
+    )
+    assert over["tube_loss"]["rho"] < -0.6
+    assert over["tube_loss"]["p_holm"] < 0.01
+    assert abs(within["tube_loss"]["rho"]) < 0.5
+    assert within["tube_loss"]["p_holm"] > 0.05
 
 
 def test_the_table_is_read_by_family(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from semtube.geometry.straightness import (
 from semtube.geometry.tube_radius import WINDOWS, straightening_lemma, tube_radius
 
 #: Version of what is stored of a probe: another where a number of one name means something else.
-PROBE_FORMAT = 4
+PROBE_FORMAT = 3
 #: `cheap` measures are for every batch of a training run's log; `dear` ones for a probe.
 Cost = Literal["cheap", "dear"]
 
@@ -145,7 +145,7 @@ FAMILIES: tuple[Family, ...] = (
 TRANSPORT_QUANTILES = (("tenth", 0.1), ("median", 0.5), ("nine_tenths", 0.9))
 
 _GAUSSIAN = "Gaussian states of the same number and width"
-_INDEPENDENT = f"{_GAUSSIAN}; independent coordinates of the same mean and variance"
+_INDEPENDENT = f"{_GAUSSIAN}; independent coordinates of the same variances"
 _EVEN = "directions spread evenly (0)"
 _DEALT = "answers dealt out anew"
 _SHUFFLED = "the same states in classes dealt out anew"
@@ -158,7 +158,7 @@ OTHERS: tuple[Measure, ...] = (
     ),
     Measure("effective_rank", "set", "", 0, math.inf, _INDEPENDENT),
     Measure("first_share", "set", "", 0, 1, _INDEPENDENT),
-    Measure("anisotropy", "set", "", -1, 1, _INDEPENDENT),
+    Measure("anisotropy", "set", "", -1, 1, _GAUSSIAN),
     Measure("spectral_tail", "set", "", -math.inf, math.inf, _INDEPENDENT),
     Measure("spectral_tail_r_squared", "set", "", 0, 1, _INDEPENDENT),
     Measure("views_mean_singular_value", "set", "state", 0, math.inf, _DEALT, "dear"),
@@ -191,7 +191,8 @@ OTHERS: tuple[Measure, ...] = (
         for since in ("prompt", "divergence")
     ),
     *(
-        Measure(f"nearest_other_{kind}", "document", "", 0, math.inf, "the gold texts'", "dear")
+        Measure(f"nearest_other_{kind}", "document", "", 0, math.inf,
+            "none: it is theirs" if kind == "gold" else "the gold texts'", "dear",)
         for kind in ("gold", "greedy", "sampled")
     ),
     *(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -135,14 +136,13 @@ class SpectrumOfStates:
         return self._moments.num_rows
 
     @property
-    def coordinates(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (D,) of every coordinate, over all states so far.
+    def deviation_D(self) -> Tensor:
+        """(D,) standard deviation of every coordinate, over all states so far.
 
         Raises:
             ValueError: no states.
         """
-        variance_D = self._moments.scatter_DD.diagonal() / self.num_rows
-        return self._moments.mean_D, variance_D.sqrt()
+        return (self._moments.scatter_DD.diagonal() / self.num_rows).sqrt()
 
     @property
     def width(self) -> int:
@@ -184,7 +184,7 @@ class SpectrumOfStates:
             self._moments.num_rows,
             values_D,
             effective_rank(values_D),
-            0.0 if collapsed else float(values_D[0] ** 2 / values_D.square().sum()),
+            first_share(values_D),
             anisotropy,
             self._moments.num_rows - number,
         )
@@ -202,22 +202,35 @@ def effective_rank(values_K: Tensor) -> float:
     return math.exp(-float(torch.special.xlogy(share_K, share_K).sum()))
 
 
+def first_share(values_K: Tensor) -> float:
+    """sigma_1^2 over the sum of squares of singular values, largest first; 0 where all are 0."""
+    total = float(values_K.square().sum())
+    return float(values_K[0] ** 2) / total if total > 0 else 0.0
+
+
 def gaussian_rows(num_rows: int, width: int, *, seed: int = 0) -> Tensor:
     """(N, D) independent standard normal numbers: the null of every spectrum, at its own shape."""
     generator = generator_of(seed, "gaussian rows")
     return torch.randn(num_rows, width, generator=generator)
 
 
-def independent_coordinates(
-    mean_D: Tensor, deviation_D: Tensor, num_rows: int, *, seed: int = 0
-) -> Tensor:
-    """(N, D) normal numbers with each coordinate's mean and deviation, and no other directions.
+@lru_cache(maxsize=4)
+def _gaussian_scatter(num_rows: int, width: int, seed: int) -> Tensor:
+    moments = Moments()
+    moments.add(gaussian_rows(num_rows, width, seed=seed))
+    return moments.scatter_DD
 
-    What shuffling every coordinate over the states leaves of their mean and covariance; drawn,
-    since a stream's states are not held.
+
+def independent_coordinates(deviation_D: Tensor, num_rows: int, *, seed: int = 0) -> Spectrum:
+    """Spectrum of N normal rows whose coordinates have these deviations and nothing in common.
+
+    What shuffling every coordinate over the states would leave of theirs: the rank and the shares
+    that come of coordinates of unlike size alone. Drawn, since a stream's states are not held. No
+    anisotropy: that of shuffled states is of more than their variances.
 
     Args:
-        mean_D, deviation_D: see `SpectrumOfStates.coordinates`.
+        deviation_D: see `SpectrumOfStates.deviation_D`.
     """
-    rows_ND = gaussian_rows(num_rows, len(mean_D), seed=seed).to(mean_D)
-    return mean_D + deviation_D * rows_ND
+    scatter_DD = _gaussian_scatter(num_rows, len(deviation_D), seed).to(deviation_D)
+    values_D = singular_values(deviation_D[:, None] * scatter_DD * deviation_D)
+    return Spectrum(num_rows, values_D, effective_rank(values_D), first_share(values_D), None, 0)

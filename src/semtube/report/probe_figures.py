@@ -48,7 +48,7 @@ def layer_figure(data: ProbeData, *, of_sets: bool) -> Figure | None:
     nulls = _set_nulls(data, measures) if of_sets else _path_nulls(data, measures)
     colours = colour(data.names, data.names, "checkpoint")
     about = (
-        "of the whole set of states. Dashed: each checkpoint's null, told at the pointer and in "
+        "of the whole set of states. Dashed: each checkpoint's nulls, one dash each, also in "
         "the table."
         if of_sets
         else "means over rows with 95 % intervals. Grey lines: trajectories that mean nothing, of "
@@ -138,7 +138,8 @@ def curve_figure(data: ProbeData) -> Figure | None:
     """Singular values by rank, as the paper's Figure 6 shows those of the two views."""
     rows = [
         {"curve": CURVES[curve["name"]], "layer": curve["layer"],
-         "checkpoint": curve["checkpoint"], "rank": rank, "value": value}
+         "checkpoint": curve["checkpoint"], "rank": rank, "value": value,
+         **({"null": curve["null"]} if curve.get("null") else {})}
         for curve in data.curves
         if curve["name"] in CURVES
         for rank, value in enumerate(curve["values"], start=1)
@@ -147,21 +148,28 @@ def curve_figure(data: ProbeData) -> Figure | None:
     if not rows:
         return None
     names = [CURVES[name] for name in CURVES if any(c["name"] == name for c in data.curves)]
+    colours = colour(data.names, data.names, "checkpoint")
     return Figure(
         name="spectra",
         title="Singular values",
         caption="Choose what of and a layer. Of the states: centred, all content tokens. Of prompt "
         "minus answer: each text encoded alone, its last token's state, not centred; the paper's "
-        "Figure 6 has both. A raw spectrum shrinks with the states, one at length 1 does not.",
-        columns=("curve", "layer", "checkpoint", "rank", "value"),
+        "Figure 6 has both. A raw spectrum shrinks with the states, one at length 1 does not. "
+        "Dashed, of the raw one: prompts minus answers that were dealt out anew.",
+        columns=("curve", "layer", "checkpoint", "rank", "value", "null"),
         rows=rows,
         params=[
             choice("curve_shown", "of", names),
             choice("curve_layer", "layer", data.layers[::-1]),
         ],
         transform=[{"filter": "datum.curve === curve_shown && datum.layer === curve_layer"}],
-        layers=[{"mark": {"type": "line", "strokeWidth": 2},
-                 "encoding": {"color": colour(data.names, data.names, "checkpoint")}}],
+        layers=[
+            {"transform": [{"filter": "!isValid(datum.null)"}],
+             "mark": {"type": "line", "strokeWidth": 2}, "encoding": {"color": colours}},
+            {"transform": [{"filter": "isValid(datum.null)"}],
+             "mark": {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1, "opacity": 0.8},
+             "encoding": {"color": colours}},
+        ],
         encoding={
             "x": log_number("rank", "rank", [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]),
             "y": {"field": "value", "type": "quantitative", "title": "singular value",
@@ -231,12 +239,18 @@ def _set_nulls(data: ProbeData, measures: Sequence[str]) -> list[dict[str, Any]]
 
 def _null_lines(colours: Spec) -> list[Spec]:
     only: list[Spec] = [{"filter": "isValid(datum.null)"}]
+    dashes = {
+        "field": "null",
+        "type": "nominal",
+        "scale": {"range": [[6, 4], [1, 3], [6, 3, 1, 3]]},
+        "legend": {"title": "null", "orient": "top"},
+    }
     shared = {"color": colours, "detail": {"field": "null"}}
     told = tooltip({"checkpoint": "checkpoint", "null": "null", "value": "value"})
     return [
         {"transform": only,
-         "mark": {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1, "opacity": 0.8},
-         "encoding": shared},
+         "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.8},
+         "encoding": shared | {"strokeDash": dashes}},
         {"transform": only, "mark": {"type": "point", "size": 25, "opacity": 0.8},
          "encoding": shared | {"tooltip": told}},
     ]  # fmt: skip

@@ -71,8 +71,10 @@ def answer(
         "none": "No answer",
     }
     headline = headlines[verdict]
-    if comparison.is_identical:
-        headline = f"No difference: {arm} and {study.baseline} answered identically"
+    if comparison.is_scored_alike:
+        headline = f"No difference: {arm} and {study.baseline} score alike on every row"
+    if told := _one_score(comparison):
+        headline = f"Undecided: every answer of {arm} and {study.baseline} is {told}"
     notes = [*_exponents(data, curves), *_notes(data, comparison)]
     return Answer(verdict, headline, sentence, tuple(notes))
 
@@ -92,7 +94,15 @@ def _no_answer(data: StudyData, comparison: Comparison | None) -> Answer:
     return Answer("none", "No answer", sentence, tuple(changes(data.study)))
 
 
+def _one_score(comparison: Comparison) -> str:
+    """What all answers of both arms are, where they are one thing: no score to tell arms by."""
+    score = {comparison.mean_arm, comparison.mean_baseline}
+    return "wrong" if score == {0.0} else "right" if score == {1.0} else ""
+
+
 def _verdict(comparison: Comparison) -> Verdict:
+    if _one_score(comparison):
+        return "undecided"
     if comparison.is_equivalent:
         return "equivalent"
     interval = comparison.t_interval
@@ -103,11 +113,8 @@ def _verdict(comparison: Comparison) -> Verdict:
 
 def _difference(points: float, comparison: Comparison) -> str:
     seeds = f"{comparison.num_seeds} seed" + ("s" if comparison.num_seeds > 1 else "")
-    if comparison.is_identical:
-        return (
-            f"a difference of 0, on every one of {comparison.num_rows:,} test rows under {seeds}, "
-            "so these arms answered identically"
-        )
+    if comparison.is_scored_alike:
+        return f"a difference of 0, on every one of {comparison.num_rows:,} test rows under {seeds}"
     interval = comparison.t_interval
     if interval is None:
         return (
@@ -122,6 +129,8 @@ def _difference(points: float, comparison: Comparison) -> str:
 
 def _equivalence(comparison: Comparison, margin: float, verdict: Verdict) -> str:
     within = f"within {100 * margin:g} points"
+    if _one_score(comparison):
+        return f"whether they are equivalent {within} such scores cannot tell"
     if verdict == "equivalent":
         return f"they are equivalent {within}"
     if comparison.is_equivalent is None:
@@ -147,12 +156,12 @@ def _multiplier(data: StudyData, multipliers: Sequence[ArmMultiplier]) -> str:
     if best.value is None:
         if best.limit is None:
             return ""
-        told += f"{best.bound} {best.limit:.2g}"
+        told += f"{best.bound} {best.limit:.3g}"
     else:
-        told += f"{best.value:.2g}"
+        told += f"{best.value:.3g}"
     if best.low is None or best.high is None:
         return told + " (interval withheld: one seed)"
-    return f"{told} (95 % interval {best.low:.2g} to {_upper(best.high)})"
+    return f"{told} (95 % interval {best.low:.3g} to {_upper(best.high)})"
 
 
 def _decides(data: StudyData, found: ArmMultiplier | ArmCurve) -> bool:
@@ -185,7 +194,7 @@ def _exponents(data: StudyData, curves: Sequence[ArmCurve]) -> list[str]:
 
 
 def _upper(value: float) -> str:
-    return "beyond what was run" if value == float("inf") else f"{value:.2g}"
+    return "beyond what was run" if value == float("inf") else f"{value:.3g}"
 
 
 def _other_settings(data: StudyData, comparison: Comparison) -> list[str]:

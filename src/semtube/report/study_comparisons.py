@@ -59,7 +59,7 @@ class Comparison:
     is_equivalent: bool | None = None
     detectable: float | None = None
     counts: tuple[int, int, int, int] | None = None
-    is_identical: bool = False
+    is_scored_alike: bool = False
     withheld: str = ""
 
     @property
@@ -135,7 +135,7 @@ def _tested(empty: Comparison, pair: Paired, margin: float) -> Comparison:
         p_equivalence=equal.p,
         is_equivalent=equal.is_equivalent,
         detectable=spread * _detectable_deviations(len(by_seed)) if spread else None,
-        is_identical=not difference_SN.any(),
+        is_scored_alike=not difference_SN.any(),
         withheld=_withheld(by_seed),
     )
 

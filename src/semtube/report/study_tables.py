@@ -64,7 +64,7 @@ def comparison_table(data: StudyData, comparisons: Sequence[Comparison]) -> Tabl
             "p_two_sided": c.p_two_sided, "p_one_sided": c.p_one_sided, "p_holm": c.p_holm,
             "p_rows": c.p_rows, "p_equivalence": c.p_equivalence,
             "equivalent": {True: "yes", False: "not shown", None: None}[c.is_equivalent],
-            "note": c.withheld or ("identical answers" if c.is_identical else ""),
+            "note": c.withheld or ("scored alike on every row" if c.is_scored_alike else ""),
         }  # fmt: skip
         for name, interval in (("t", c.t_interval), ("bootstrap", c.bootstrap)):
             if interval is not None:

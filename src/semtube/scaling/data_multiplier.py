@@ -59,7 +59,8 @@ def data_multipliers(
     baseline's score at a size. By interpolation, curves are the means over seeds, made monotone
     (isotonic regression) and joined linearly in log size. By fit, they are a m^(-b) + c of the
     error (1 - score where higher is better). Never extrapolated: where the arm does not reach the
-    level between its sizes, a bound is given. Two arms with the same scores have k = 1 exactly.
+    level between its sizes, a bound is given; where the baseline's own curve is flat, none. Two
+    arms with the same scores have k = 1 exactly.
 
     Intervals resample seeds, the same for both arms and all sizes, and stretch the deviations of
     log k by sqrt(S / (S - 1)) * t(S - 1) / z, as few seeds spread too little. A resample without a
@@ -81,6 +82,14 @@ def data_multipliers(
     _check(sizes_F, arms_AFS)
     drawn_RS = drawn_seeds(arms_AFS.shape[2], num_resamples, generator)
     errors_AFS = 1 - arms_AFS if higher_is_better else arms_AFS
+    if len(sizes_F) > 1 and np.ptp(_monotone(arms_AFS[0].mean(axis=1), higher_is_better)) == 0:
+        nan, note = float("nan"), "the baseline's score gets no better with more examples"
+        methods: tuple[Literal["interpolation", "fit"], ...] = ("interpolation", "fit")
+        return [
+            Multiplier(method, float(m), nan, None, None, None, note=note)
+            for method in methods
+            for m in sizes_F
+        ]
     found = _by_interpolation(sizes_F, arms_AFS, drawn_RS, higher_is_better, confidence)
     return found + _by_fit(sizes_F, errors_AFS, drawn_RS[:NUM_FITS], higher_is_better, confidence)
 

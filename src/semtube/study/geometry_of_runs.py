@@ -102,7 +102,8 @@ def geometry_of_runs(
         "baseline": study["baseline"],
         "num_examples": limit,
         "moved": moved(found, study["baseline"]),
-        "tells_accuracy": tells_accuracy(found),
+        "tells_accuracy": tells_accuracy(found, within=("group",)),
+        "tells_accuracy_within_arms": tells_accuracy(found, within=("group", "arm")),
         "runs": found,
         "environment": describe_environment(),
     }
@@ -148,20 +149,23 @@ def measures_of(table: Path) -> dict[str, float]:
 
 
 def moved(runs: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, Any]]:
-    """Every arm minus the baseline in every measure, paired by seed and group; p after Holm."""
+    """Every arm minus the baseline in every measure, paired by seed; p after Holm.
+
+    A seed's differences in several groups share its start and its rows: their mean is one number.
+    """
     by_place = {(run["arm"], run["group"], run["seed"]): run["measures"] for run in runs}
     arms = dict.fromkeys(run["arm"] for run in runs if run["arm"] != baseline)
     rows = []
     for arm in arms:
         for name in _names(runs):
-            differences = [
-                measures[name] - base[name]
-                for (of, group, seed), measures in by_place.items()
-                if of == arm and name in measures
-                if (base := by_place.get((baseline, group, seed))) is not None and name in base
-            ]
-            if len(differences) < 2:
+            by_seed: dict[Any, list[float]] = defaultdict(list)
+            for (of, group, seed), measures in by_place.items():
+                base = by_place.get((baseline, group, seed), {})
+                if of == arm and name in measures and name in base:
+                    by_seed[seed].append(measures[name] - base[name])
+            if len(by_seed) < 2:
                 continue
+            differences = [float(np.mean(values)) for values in by_seed.values()]
             interval = t_interval(differences, 0.95)
             assert interval is not None, "two differences have an interval"
             values = [run["measures"][name] for run in runs
@@ -169,21 +173,28 @@ def moved(runs: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, An
             rows.append(
                 {"arm": arm, "measure": name, "baseline": float(np.mean(values)),
                  "difference": float(np.mean(differences)), "low": interval.low,
-                 "high": interval.high, "pairs": len(differences),
+                 "high": interval.high, "seeds": len(differences),
                  "p": paired_t_test(differences).p_two_sided}
             )  # fmt: skip
     return _with_holm(rows)
 
 
-def tells_accuracy(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rank correlation of every measure with the score over all runs, within groups; Holm."""
+def tells_accuracy(
+    runs: Sequence[Mapping[str, Any]], *, within: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rank correlation of every measure with the score over all runs, within groups; Holm.
+
+    Args:
+        within: what runs of one group share. With the arm in it, what sets arms apart does not
+            count, as it does not where an arm's seeds are taken for runs of their own.
+    """
     rows = []
     for name in _names(runs):
         with_it = [run for run in runs if name in run["measures"]]
         found = rank_correlation(
             [run["measures"][name] for run in with_it],
             [run["score"] for run in with_it],
-            [run["group"] for run in with_it],
+            [tuple(run[name] for name in within) for run in with_it],
             generator=np.random.default_rng(stream_seed(0, "bootstrap")),
         )
         rows.append(
@@ -209,7 +220,7 @@ def _name(measure: str, length: str) -> str:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Both tables."""
+    """The tables."""
     lines = [
         "| arm | measure | baseline | difference | 95 % interval | p (Holm) |",
         "|---|---|---:|---:|---|---:|",
@@ -219,14 +230,15 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"| {row['arm']} | {row['measure']} | {row['baseline']:.4g} | {row['difference']:+.4g} "
             f"| {row['low']:+.4g} to {row['high']:+.4g} | {_p(row['p_holm'])} |"
         )
-    lines += ["", "| measure | rho with the score | 95 % interval | p | p (Holm) |",
-              "|---|---:|---|---:|---:|"]  # fmt: skip
-    for row in result["tells_accuracy"]:
-        rho = "-" if row["rho"] is None else f"{row['rho']:+.2f}"
-        between = "-" if row["low"] is None else f"{row['low']:+.2f} to {row['high']:+.2f}"
-        lines.append(
-            f"| {row['measure']} | {rho} | {between} | {_p(row['p'])} | {_p(row['p_holm'])} |"
-        )
+    for key, where in (("tells_accuracy", "all runs"), ("tells_accuracy_within_arms", "one arm")):
+        lines += ["", f"| measure | rho with the score, {where} | 95 % interval | p | p (Holm) |",
+                  "|---|---:|---|---:|---:|"]  # fmt: skip
+        for row in result[key]:
+            rho = "-" if row["rho"] is None else f"{row['rho']:+.2f}"
+            between = "-" if row["low"] is None else f"{row['low']:+.2f} to {row['high']:+.2f}"
+            lines.append(
+                f"| {row['measure']} | {rho} | {between} | {_p(row['p'])} | {_p(row['p_holm'])} |"
+            )
     return "\n".join(lines)
 
 

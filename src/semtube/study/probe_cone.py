@@ -237,7 +237,10 @@ class ConeProbe:
                 states_NLD[:, :length], gold_NLD[:, :length], size_N, diverged_N, since=since
             )
             relative = relative_distances(distances, unrelated)
-            rows += self._of_rows(layer, f"cone_distance_{kind}_since_{since}", relative)
+            measure = f"cone_distance_{kind}_since_{since}"
+            rows += self._of_rows(layer, measure, relative)
+            # Distances are in units of this one.
+            rows.append(self._row(layer, measure, 1.0, null="unrelated states"))
             told = {"checkpoint": self.probe.name, "layer": layer, "kind": kind,
                     "since": since, "num_left": int((diverged_N < size_N).sum())}  # fmt: skip
             for steps, limit in (("all", None), ("unsaturated", 1.0)):

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
 
-from torch import Tensor
-
 from semtube.config import ProbeOptions
 from semtube.geometry.measures import MEASURES, null_values
 from semtube.geometry.nulls import NULLS, NullValue
-from semtube.geometry.spectra import SpectrumOfStates, gaussian_rows, independent_coordinates
+from semtube.geometry.spectra import (
+    Spectrum,
+    SpectrumOfStates,
+    gaussian_rows,
+    independent_coordinates,
+)
 from semtube.objectives.trajectories import CONTENT_ROLES
 from semtube.study.checkpoint_probe import CheckpointProbe
 from semtube.study.probe_sets import GAUSSIAN, stability
@@ -72,10 +75,10 @@ class ProbeNulls:
             yield Row(probe.name, "", "", measure, value, null=GAUSSIAN)
         if self.options.measures == "all":
             for layer, sums in probe.sums.items():
-                rows_ND = independent_coordinates(
-                    *sums.spectrum.coordinates, number, seed=self.options.seed
+                null = independent_coordinates(
+                    sums.spectrum.deviation_D, number, seed=self.options.seed
                 )
-                for measure, value in _of_spectrum(rows_ND).items():
+                for measure, value in _numbers(null).items():
                     yield Row(probe.name, layer, "", measure, value, null=INDEPENDENT)
 
 
@@ -105,13 +108,12 @@ def _simulated(
 
 @lru_cache
 def _gaussian_spectrum(number: int, width: int, seed: int) -> tuple[tuple[str, float], ...]:
-    return tuple(_of_spectrum(gaussian_rows(number, width, seed=seed)).items())
-
-
-def _of_spectrum(rows_ND: Tensor) -> dict[str, float]:
     states = SpectrumOfStates()
-    states.add(rows_ND)
-    null = states.result()
+    states.add(gaussian_rows(number, width, seed=seed))
+    return tuple(_numbers(states.result()).items())
+
+
+def _numbers(null: Spectrum) -> dict[str, float]:
     tail = null.tail()
     found = {
         "effective_rank": null.effective_rank,

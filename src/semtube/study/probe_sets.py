@@ -43,12 +43,14 @@ class Curve:
     Args:
         name: `spectrum`, `views`, `views_normalised`.
         values: at index 1, 2, ...
+        null: empty for what was measured; else the null whose curve this is.
     """
 
     checkpoint: str
     layer: str
     name: str
     values: list[float]
+    null: str = ""
 
 
 def cheap_sets(probe: CheckpointProbe, reasons: dict[str, str]) -> tuple[list[Row], list[Curve]]:
@@ -68,6 +70,8 @@ def cheap_sets(probe: CheckpointProbe, reasons: dict[str, str]) -> tuple[list[Ro
             views = sums.views.result()
             found |= _of_views(views, reasons)
             curves.append(Curve(probe.name, layer, "views", views.raw.tolist()))
+            null = views.null_raw.tolist()
+            curves.append(Curve(probe.name, layer, "views", null, DEALT_OUT))
             normalised = views.normalised.tolist()
             curves.append(Curve(probe.name, layer, "views_normalised", normalised))
         concepts = sums.concepts.result()
@@ -285,7 +289,9 @@ def drifts(first: CheckpointProbe, second: CheckpointProbe, reasons: dict[str, s
         return []
     rows = []
     for layer in first.layers:
-        if layer in second.sums:
+        if layer not in second.sums:
+            _tell(reasons, "drift", layer, f"{second.name} has no such layer")
+        else:
             try:
                 value = drift(first.sums[layer].sampled(), second.sums[layer].sampled())
             except ArithmeticError as error:
