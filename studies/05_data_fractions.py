@@ -18,8 +18,8 @@ Expected cost: 54 runs of about four minutes, two hours on two cores. `--quick` 
 smaller model on generated rows: about ten minutes.
 
 Result: results/data_fractions/ and docs/log.md 12. At an eighth the tube is 2.5 points ahead
-[+0.6, +4.4], a data multiplier of 1.1, most of it from another learning rate; elsewhere nothing is
-shown.
+[+0.6, +4.4], a data multiplier of 1.1, most of it from another learning rate; elsewhere no
+difference is shown.
 """
 
 from dataclasses import replace
