@@ -276,17 +276,18 @@ def test_twenty_kills_change_no_number(tmp_path: Path) -> None:
     """Runner and workers are killed at random moments; the rest is the undisturbed study."""
     file = tmp_path / "study.py"
     file.write_text(FILE)
-    undisturbed = start(file, tmp_path / "undisturbed")
+    two = ("--workers", "2")
+    undisturbed = start(file, tmp_path / "undisturbed", *two)
     assert undisturbed.wait(600) == 0
     chance = random.Random(0)
     killed = {"runner": 0, "worker": 0}
-    runner = start(file, tmp_path / "killed")
+    runner = start(file, tmp_path / "killed", *two)
     while sum(killed.values()) < 20:
         time.sleep(chance.uniform(2.0, 10.0))
         if runner.poll() is not None:  # done before all kills: begin the last runs anew
             for run in read_json(tmp_path / "killed" / "plan.json")["runs"][-3:]:
                 subprocess.run(["rm", "-rf", str(tmp_path / "killed" / "runs" / run["run"])])
-            runner = start(file, tmp_path / "killed")
+            runner = start(file, tmp_path / "killed", *two)
             continue
         workers = workers_of(runner.pid)
         if workers and chance.random() < 0.5:
@@ -296,9 +297,9 @@ def test_twenty_kills_change_no_number(tmp_path: Path) -> None:
             runner.kill()
             runner.wait()
             killed["runner"] += 1
-            runner = start(file, tmp_path / "killed")
+            runner = start(file, tmp_path / "killed", *two)
     while runner.wait(600) != 0:  # a run whose worker was lost four times counts as failed
-        runner = start(file, tmp_path / "killed", "--retry")
+        runner = start(file, tmp_path / "killed", *two, "--retry")
     assert min(killed.values()) > 0
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "undisturbed")
 
@@ -321,11 +322,30 @@ def test_two_runners_share_one_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_ray_workers_find_the_same_numbers(tmp_path: Path) -> None:
+def test_two_ray_workers_find_the_same_numbers_though_one_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
     file = tmp_path / "study.py"
     file.write_text(FILE)
-    for name, options in (("local", ("--workers", "2")), ("ray", ("--workers", "2", "--ray"))):
-        runner = start(file, tmp_path / name, *options)
-        assert runner.wait(900) == 0, (tmp_path / f"{name}.log").read_text()
+    local = start(file, tmp_path / "local", "--workers", "2")
+    assert local.wait(900) == 0, (tmp_path / "local.log").read_text()
+    runner = start(file, tmp_path / "ray", "--workers", "2", "--ray")
+    kill_a_ray_worker(tmp_path / "ray")
+    assert runner.wait(900) == 0, (tmp_path / "ray.log").read_text()
     assert numbers(tmp_path / "ray") == numbers(tmp_path / "local")
+
+
+def kill_a_ray_worker(folder: Path) -> None:
+    """One that is in the middle of a run, told by the checkpoint that it has written."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        if not any(folder.glob("runs/*/checkpoints/*")):
+            continue
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "cmdline").read_bytes().startswith(b"ray::do_job"):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    return
+            except OSError:
+                continue
+    raise AssertionError("no worker of Ray was in the middle of a run")

@@ -46,10 +46,18 @@ def build_parser() -> Parser:
         help="Folder of its runs; unset for studies-out/runs, which all studies share, or with "
         "--output for its own.",
     )
-    parser.add_argument("--workers", type=int, default=1, help="Runs at once on this machine.")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="Runs at once on this machine; a cluster of Ray has as many as its CPUs allow.",
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of every run.")
     parser.add_argument(
-        "--gpus", type=str | None, help="GPUs of the workers in turn, such as 0,1; unset for all."
+        "--gpus",
+        type=str | None,
+        help="GPUs of the workers in turn, such as 0,1; unset for all. With --ray: one for "
+        "each run, whichever Ray gives.",
     )
     parser.add_argument(
         "--ray",
