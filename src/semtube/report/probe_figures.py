@@ -148,7 +148,6 @@ def curve_figure(data: ProbeData) -> Figure | None:
     if not rows:
         return None
     names = [CURVES[name] for name in CURVES if any(c["name"] == name for c in data.curves)]
-    colours = colour(data.names, data.names, "checkpoint")
     return Figure(
         name="spectra",
         title="Singular values",
@@ -163,19 +162,22 @@ def curve_figure(data: ProbeData) -> Figure | None:
             choice("curve_layer", "layer", data.layers[::-1]),
         ],
         transform=[{"filter": "datum.curve === curve_shown && datum.layer === curve_layer"}],
-        layers=[
-            {"transform": [{"filter": "!isValid(datum.null)"}],
-             "mark": {"type": "line", "strokeWidth": 2}, "encoding": {"color": colours}},
-            {"transform": [{"filter": "isValid(datum.null)"}],
-             "mark": {"type": "line", "strokeDash": [4, 4], "strokeWidth": 1, "opacity": 0.8},
-             "encoding": {"color": colours}},
-        ],
+        # One layer: a layer of its own for nulls would be empty, and warn, where there are none.
+        layers=[{"mark": "line",
+                 "encoding": {"color": colour(data.names, data.names, "checkpoint"),
+                              "detail": {"field": "null"},
+                              "strokeDash": _if_null([4, 4], [1, 0]),
+                              "strokeWidth": _if_null(1, 2)}}],
         encoding={
             "x": log_number("rank", "rank", [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]),
             "y": {"field": "value", "type": "quantitative", "title": "singular value",
                   "scale": {"type": "log", "nice": False}},
         },
     )  # fmt: skip
+
+
+def _if_null(value: Any, other: Any) -> Spec:
+    return {"condition": {"test": "isValid(datum.null)", "value": value}, "value": other}
 
 
 def _intervals(which: str, colours: Spec) -> Spec:
