@@ -55,6 +55,8 @@ print(
     f"process {rank}: weights sum to {sum(float(p.detach().sum()) for p in model.parameters()):.4f}"
 )
 if world > 1:
-    # A worker thread of gloo that still holds a gradient while Python ends would abort the process.
+    # A worker thread of gloo that outlives Python aborts the process, so what holds its group and
+    # gradients goes first.
+    del host, loss
     distributed.barrier()
     distributed.destroy_process_group()
