@@ -12,11 +12,11 @@ weights are the paper's grid, 1/800 to 0.64. Nothing is tuned: the weight is the
 (next-token prediction chose 2e-3 here, 1.4 points ahead of 1e-3, and 1e-3 at all rows). It has no
 weight, so its three runs stand at every point of the axis.
 
-Result: docs/log.md 10. No weight gains two points (0.02 +0.6 [-0.8, +2.0]); flat up to 0.16, -5.3
-[-10.7, +0.1] at 0.64; tube loss falls from 1.46 to 0.43.
-
 Expected cost: 33 runs of about four minutes, an hour and ten minutes on two cores; some of
 them are done in study 5. `--quick` takes five minutes.
+
+Result: docs/log.md 10. No weight gains two points (0.02 +0.6 [-0.8, +2.0]); flat up to 0.16, -5.3
+[-10.7, +0.1] at 0.64; tube loss falls from 1.46 to 0.43.
 """
 
 from dataclasses import replace

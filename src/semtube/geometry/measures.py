@@ -191,8 +191,10 @@ OTHERS: tuple[Measure, ...] = (
         for since in ("prompt", "divergence")
     ),
     *(
-        Measure(f"nearest_other_{kind}", "document", "", 0, math.inf,
-            "none: it is theirs" if kind == "gold" else "the gold texts'", "dear",)
+        Measure(
+            f"nearest_other_{kind}", "document", "", 0, math.inf,
+            "none: it is theirs" if kind == "gold" else "the gold texts'", "dear",
+        )
         for kind in ("gold", "greedy", "sampled")
     ),
     *(
