@@ -60,15 +60,17 @@ def rounded(value: Any) -> Any:
 def slc_table(rows: list[dict[str, Any]]) -> str:
     """Test scores at the best validation epoch, one column a seed; Markdown."""
     lines = [
-        "| L | m | P / v m^3 | target | arm | losses | accuracy at L-1 | at 1 | root, MLP | "
-        "root, linear | collapsed |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| L | m | P / v m^3 | target | arm | losses | weight | S_m | accuracy at L-1 | at 1 | "
+        "root, MLP | root, linear | fewest codes at the end |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     names = ("depth", "num_synonyms", "num_strings", "target", "arm", "aggregation")
+    names += ("clustering_weight", "similarity_threshold")
     slc = [row for row in rows if row["learner"] == "slc"]
     for key in dict.fromkeys(tuple(row[name] for name in names) for row in slc):
-        results = [row["result"] for row in slc if tuple(row[name] for name in names) == key]
-        depth, m, count, target, arm, how = key
+        runs = [row for row in slc if tuple(row[name] for name in names) == key]
+        results = [row["result"] for row in runs]
+        depth, m, count, target, arm, how, weight, threshold = key
         ratio = count / (slc[0]["num_features"] * m**3)
         top, low = (
             " / ".join(f"{r['test']['accuracy'][level]:.2f}" for r in results) for level in (-1, 0)
@@ -77,10 +79,10 @@ def slc_table(rows: list[dict[str, Any]]) -> str:
             " / ".join(f"{r['root_accuracy'][kind]:.2f}" for r in results)
             for kind in ("mlp", "linear")
         )
-        collapsed = " / ".join("yes" if r["collapsed"] else "no" for r in results)
+        codes = " / ".join(f"{min(r['metrics'][-1]['effective_codes']):.1f}" for r in runs)
         lines.append(
-            f"| {depth} | {m} | {ratio:g} | {target} | {arm} | {how} | {top} | {low} | {mlp} | "
-            f"{linear} | {collapsed} |"
+            f"| {depth} | {m} | {ratio:g} | {target} | {arm} | {how} | {weight:g} | "
+            f"{threshold:g} | {top} | {low} | {mlp} | {linear} | {codes} |"
         )
     return "\n".join(lines)
 

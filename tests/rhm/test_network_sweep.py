@@ -6,7 +6,7 @@ import pytest
 
 from semtube.rhm.data2vec_settings import Data2VecSettings
 from semtube.rhm.network_sweep import FIGURE_GROUPS, GROUPS, run_network_cell
-from semtube.rhm.slc_settings import SLCSettings
+from semtube.rhm.slc_settings import ARMS, SLCSettings
 from semtube.rhm.sweeps import run_sweep
 
 
@@ -46,15 +46,31 @@ def test_the_papers_grids():
     assert {cell["num_strings"] for cell in offline} == {1000, 3000, 10_000, 30_000}
 
 
-def test_arms_differ_in_the_arm_alone_and_share_runs_with_the_depths():
-    cells = GROUPS["arms"]("small", 0)
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_arms_differ_in_the_arm_alone(size):
+    cells = GROUPS["arms"](size, 0)
     by_arm = {}
     for cell in cells:
         by_arm.setdefault(cell["arm"], []).append({k: v for k, v in cell.items() if k != "arm"})
-    assert len(by_arm) == 5
+    assert set(by_arm) == set(ARMS)
     assert all(arm == by_arm["ema"] for arm in by_arm.values())
-    depths = GROUPS["depths"]("small", 0)
-    assert all(cell in depths for cell in cells if cell["arm"] == "ema")
+
+
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_the_weight_of_the_arms_makes_a_mean_of_the_prediction_loss(size):
+    """s (s - 1) D terms; the largest of the weights that are compared."""
+    cells = GROUPS["arms"](size, 0)
+    for cell in cells:
+        settings = SLCSettings(**{k: v for k, v in cell.items() if k != "learner"})
+        terms = settings.branching * (settings.branching - 1) * settings.num_codes
+        assert settings.clustering_weight == terms
+    compared = GROUPS["clustering_weights"](size, 0)
+    assert max(cell["clustering_weight"] for cell in compared) == terms
+    assert min(cell["clustering_weight"] for cell in compared) == 1
+    if size == "small":
+        assert [cell for cell in compared if cell["clustering_weight"] == terms] == [
+            cell for cell in cells if cell["num_strings"] == 4096
+        ]
 
 
 def test_cells_run_in_folders_of_their_own_and_once(tmp_path):

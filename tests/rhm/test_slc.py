@@ -1,4 +1,4 @@
-"""SLC: shapes, losses against plain loops, where gradients stop, what counts as collapsed."""
+"""SLC: shapes, losses against plain loops, where gradients stop, codes in use."""
 
 import math
 from itertools import pairwise
@@ -14,7 +14,6 @@ from semtube.rhm.slc import (
     clustering_loss,
     cousin_tokens,
     effective_codes,
-    is_collapsed,
     leaf_targets,
     level_losses,
     prediction_loss,
@@ -248,5 +247,3 @@ def test_effective_codes_count_what_is_used():
     assert effective_codes(torch.arange(12).view(3, 4) % 6) == pytest.approx(6)
     lopsided = effective_codes(torch.tensor([0] * 99 + [1]))
     assert 1 < lopsided < 1.1
-    assert is_collapsed([6.0, lopsided])
-    assert not is_collapsed([6.0, 2.5])

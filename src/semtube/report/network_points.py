@@ -24,7 +24,8 @@ def latent_theory(row: Mapping[str, Any]) -> int:
 def slc_family(rows: Rows, *varied: str) -> Rows:
     """Runs of SLC that differ in nothing but the seed, P and the named settings.
 
-    Of all such families the one with the most values of what varies; the first of equals.
+    Of all such families the one with the most values of what varies, then with the most runs; the
+    first of equals.
     """
     fixed = [f.name for f in fields(SLCSettings) if f.name not in ("seed", "num_strings", *varied)]
     families: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
@@ -32,7 +33,10 @@ def slc_family(rows: Rows, *varied: str) -> Rows:
         families.setdefault(tuple(row[name] for name in fixed), []).append(row)
     return max(
         families.values(),
-        key=lambda family: len({tuple(row[name] for name in varied) for row in family}),
+        key=lambda family: (
+            len({tuple(row[name] for name in varied) for row in family}),
+            len(family),
+        ),
     )
 
 

@@ -20,13 +20,12 @@ from semtube.report.rhm_encoders import (
 )
 from semtube.rhm.paper import DEPTH_SWEEP, LAYER_CROSSINGS, LOCAL_LEARNING
 
-#: Arm -> its name in the legend; the first four are the paper's, in its order.
+#: Arm -> its name in the legend, in the paper's order.
 ARM_NAMES = {
     "ema": "EMA",
     "ema_local": "EMA, stop between modules",
     "local": "no EMA, stop between modules",
     "local_cut": "no EMA, stop everywhere",
-    "local_live": "no EMA, targets live (ours)",
 }
 LOCAL_LATENT_THEORY = 10 * 10**3
 DEPTH_LATENT_THEORY = 16 * 8**3
@@ -179,7 +178,8 @@ def _slc_notes(rows: Rows) -> list[str]:
     note = (
         f"v = {listed(rows, 'num_features')}, s = {listed(rows, 'branching')}, "
         f"m = {listed(rows, 'num_synonyms')}, L = {listed(rows, 'depth')}, "
-        f"losses combined by {listed(rows, 'aggregation')}, {seeds} seeds: means, and bars from "
-        "lowest to highest. Test strings at the best validation epoch."
+        f"losses combined by {listed(rows, 'aggregation')}, clustering weighed by "
+        f"{listed(rows, 'clustering_weight')}, {seeds} seeds: means, and bars from lowest to "
+        "highest. Test strings at the best validation epoch."
     )
     return [note, PAPER_NOTE + " Its s = 3; a linear probe cannot hold all rules of s = 2."]

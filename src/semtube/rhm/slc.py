@@ -249,8 +249,3 @@ def effective_codes(codes_N: Tensor) -> float:
     counts = torch.bincount(codes_N.flatten()).double()
     shares = counts[counts > 0] / counts.sum()
     return float((-(shares * shares.log()).sum()).exp())
-
-
-def is_collapsed(effective: Sequence[float]) -> bool:
-    """Whether some level tells fewer than two codes apart."""
-    return min(effective) < 2

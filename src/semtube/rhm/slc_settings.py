@@ -18,25 +18,21 @@ class Arm:
         has_teacher: targets and similarities from a slow teacher; else from the student itself.
         stop_between_modules: no gradient from a module into the one below.
         stop_before_clusterer: none from the clusterer into the predictor.
-        stop_at_targets: none into the codes that a module is to predict.
     """
 
     has_teacher: bool
     stop_between_modules: bool
     stop_before_clusterer: bool
-    stop_at_targets: bool
 
 
-#: Source: arXiv 2605.27734, appendix on local learning, arms (a) to (d), and one of our own.
+#: Source: arXiv 2605.27734, appendix on local learning, arms (a) to (d).
 #: Without a teacher the similarities are the student's and let gradients through, unless the
-#: clusterer is cut off: that is how we read "the clustering loss flows into the predictor". As the
-#: paper's arm (c) collapses and this one does not in our runs, "local_live" stands beside it.
+#: clusterer is cut off: that is how we read "the clustering loss flows into the predictor".
 ARMS = {
-    "ema": Arm(True, False, False, True),
-    "ema_local": Arm(True, True, False, True),
-    "local": Arm(False, True, False, True),
-    "local_cut": Arm(False, True, True, True),
-    "local_live": Arm(False, True, False, False),
+    "ema": Arm(True, False, False),
+    "ema_local": Arm(True, True, False),
+    "local": Arm(False, True, False),
+    "local_cut": Arm(False, True, True),
 }
 
 
@@ -49,9 +45,11 @@ class SLCSettings(NetworkSettings):
         target: what a module predicts of its cousins: their own `latent` codes, as the teacher
             sees them; or the visible `token` first below each (the control).
         arm: `ema`, a slow teacher and full gradients; `ema_local`, none between modules; `local`,
-            the same without teacher; `local_cut`, none into the predictor either; `local_live`, as
-            `local`, but into the codes that are predicted.
+            the same without teacher; `local_cut`, none into the predictor either.
         aggregation: `upgrad` projects each loss's gradient so that no loss rises; or plain `sum`.
+        clustering_weight: Factor of the clustering losses. 1: the paper's equations as they stand.
+            s (s-1) D: as if a prediction loss were the mean over all its terms, not their sum;
+            then the arm `local` collapses, as in the paper.
         codebook_size: D, codes of a level; unset for v m, where synonyms could keep codes of
             their own.
         hidden_size: Hidden units of predictors and clusterers.
@@ -78,8 +76,9 @@ class SLCSettings(NetworkSettings):
 
     num_strings: int = 4096
     target: Literal["latent", "token"] = "latent"
-    arm: Literal["ema", "ema_local", "local", "local_cut", "local_live"] = "ema"
+    arm: Literal["ema", "ema_local", "local", "local_cut"] = "ema"
     aggregation: Literal["upgrad", "sum"] = "upgrad"
+    clustering_weight: float = 1.0
     codebook_size: int | None = None
     hidden_size: int = 150
     epochs: int = 30
@@ -103,7 +102,8 @@ class SLCSettings(NetworkSettings):
         for name in ("hidden_size", "epochs", "batch_size", "num_validation", "num_test"):
             check_range(name, getattr(self, name), low=1)
         check_range("num_compared", self.num_compared, low=2)
-        check_range("learning_rate", self.learning_rate, above=0)
+        for name in ("learning_rate", "clustering_weight"):
+            check_range(name, getattr(self, name), above=0)
         for name in ("weight_decay", "separation_weight", "sparsity_weight"):
             check_range(name, getattr(self, name), low=0)
         check_range("similarity_threshold", self.similarity_threshold, low=0, below=1)

@@ -25,7 +25,6 @@ from semtube.rhm.slc import (
     StackedLatentClustering,
     effective_codes,
     hard_codes,
-    is_collapsed,
     leaf_targets,
     level_losses,
 )
@@ -77,6 +76,7 @@ class SLCTraining:
         self.weights = ClusteringWeights(
             settings.similarity_threshold, settings.separation_weight, settings.sparsity_weight
         )
+        self._weight = settings.clustering_weight
         self.metrics: list[dict[str, Any]] = []
         self.best_state: dict[str, Tensor] = {}
 
@@ -115,7 +115,8 @@ class SLCTraining:
             self.best_state = {k: x.clone() for k, x in self.student.state_dict().items()}
 
     def _step(self, tokens_BN: Tensor, generator: np.random.Generator) -> Tensor:
-        losses = [loss for pair in self._losses(tokens_BN, generator)[1] for loss in pair]
+        pairs = self._losses(tokens_BN, generator)[1]
+        losses = [loss for pair in pairs for loss in (pair[0], self._weight * pair[1])]
         self.optimizer.zero_grad()
         if self.settings.aggregation == "sum":
             torch.stack(losses).sum().backward()
@@ -141,8 +142,7 @@ class SLCTraining:
             with torch.no_grad():
                 teacher = self._forward(self.teacher, tokens_BN)
         targets = [teacher[0].inputs_BND, *(below.codes_BUD for below in teacher[:-1])]
-        if self.arm.stop_at_targets:
-            targets = [codes.detach() for codes in targets]
+        targets = [codes.detach() for codes in targets]
         if self.settings.target == "token":
             sizes = len(student), self.settings.branching, self.settings.num_codes
             targets = leaf_targets(tokens_BN, *sizes)
@@ -194,7 +194,7 @@ class SLCTraining:
         return self._score(codes, self.validation) | {
             "prediction_loss_nats": (prediction / num_targets).tolist(),
             "clustering_loss": clustering.tolist(),
-            "loss": float(prediction.sum() + clustering.sum()),
+            "loss": float(prediction.sum() + self._weight * clustering.sum()),
         }
 
     @torch.no_grad()
@@ -252,9 +252,7 @@ class SLCTraining:
 
         Returns:
             best_epoch; validation, that epoch's line of metrics; test, see `scores`; root_accuracy
-            of a linear and an MLP probe on test strings (chance 1/v); collapsed, whether at the
-            last epoch some level has fewer than two codes in use, because it fell together or
-            because it never began to learn.
+            of a linear and an MLP probe on test strings (chance 1/v).
         """
         self.student.load_state_dict(self.best_state)
         return {
@@ -262,7 +260,6 @@ class SLCTraining:
             "validation": self.metrics[self.best_epoch() - 1],
             "test": self.scores(self.test),
             "root_accuracy": {kind: self._root_accuracy(kind) for kind in ("linear", "mlp")},
-            "collapsed": is_collapsed(self.metrics[-1]["effective_codes"]),
             "chance": 1 / self.settings.num_features,
             "num_parameters": sum(x.numel() for x in self.student.parameters()),
             "device": str(self.device),
