@@ -11,13 +11,19 @@ falls behind, the more the deeper the grammar; UPGrad and the plain sum of losse
 data2vec is not expected to show its threshold at a size for two cores; whether its probe beats the
 untrained encoder's there is open. The paper holds a second, stacked level to be redundant.
 
+Added after the first runs, in which the arm without teacher did not collapse: the same arms with
+the clustering losses weighed more (group clustering_weights). Hypothesis: the more they weigh, the
+more they spoil the predictions of that arm, and of no other. Seeds 11 and 12 had shown it.
+
 --quick: v = 16, s = 2, m = 4, v m^3 = 1,024 for SLC, 30 epochs, two seeds, plain sum;
 v = 8, s = 2, m = 4, L = 3 for encoders of 4 layers and width 64, one seed, 384,000 strings seen,
 learning rate 1e-3 in place of the paper's 1e-4 for width 2,048. Expected: three quarters of an
 hour on one core. Without --quick the sizes and grids of the paper, for GPUs: by its own account
 about a hundred hours for SLC and more for data2vec.
 
-Nothing was tuned. A cell that stands under --runs is not run again, and an interrupted one goes on.
+Three values of SLC were tuned on other seeds (`SMALL_SLC` in semtube.rhm.network_sweep); the arms
+have the paper's. Nothing else was tuned. A cell that stands under --runs is not run again, and an
+interrupted one goes on.
 """
 
 from __future__ import annotations
