@@ -21,8 +21,9 @@ learning rate 1e-3 in place of the paper's 1e-4 for width 2,048. Expected: three
 hour on one core. Without --quick the sizes and grids of the paper, for GPUs: by its own account
 about a hundred hours for SLC and more for data2vec.
 
-Three values of SLC were tuned on other seeds (`SMALL_SLC` in semtube.rhm.network_sweep); the arms
-have the paper's. Nothing else was tuned. A cell that stands under --runs is not run again, and an
+Three values of SLC were tuned for own latents and the plain sum, on other seeds
+(`SMALL_TUNED_SLC` in semtube.rhm.network_sweep); tokens and UPGrad run with the same, the arms with
+the paper's values. Nothing else was tuned. A cell that stands under --runs is not run again, and an
 interrupted one goes on.
 """
 
@@ -66,18 +67,18 @@ def rounded(value: Any) -> Any:
 def slc_table(rows: list[dict[str, Any]]) -> str:
     """Test scores at the best validation epoch, one column a seed; Markdown."""
     lines = [
-        "| L | m | P / v m^3 | target | arm | losses | weight | S_m | accuracy at L-1 | at 1 | "
+        "| v | L | m | P / v m^3 | target | arm | losses | weight | S_m | accuracy at L-1 | at 1 | "
         "root, MLP | root, linear | fewest codes at the end |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    names = ("depth", "num_synonyms", "num_strings", "target", "arm", "aggregation")
+    names = ("num_features", "depth", "num_synonyms", "num_strings", "target", "arm", "aggregation")
     names += ("clustering_weight", "similarity_threshold")
     slc = [row for row in rows if row["learner"] == "slc"]
     for key in dict.fromkeys(tuple(row[name] for name in names) for row in slc):
         runs = [row for row in slc if tuple(row[name] for name in names) == key]
         results = [row["result"] for row in runs]
-        depth, m, count, target, arm, how, weight, threshold = key
-        ratio = count / (slc[0]["num_features"] * m**3)
+        v, depth, m, count, target, arm, how, weight, threshold = key
+        ratio = count / (v * m**3)
         top, low = (
             " / ".join(f"{r['test']['accuracy'][level]:.2f}" for r in results) for level in (-1, 0)
         )
@@ -87,7 +88,7 @@ def slc_table(rows: list[dict[str, Any]]) -> str:
         )
         codes = " / ".join(f"{min(r['metrics'][-1]['effective_codes']):.1f}" for r in runs)
         lines.append(
-            f"| {depth} | {m} | {ratio:g} | {target} | {arm} | {how} | {weight:g} | "
+            f"| {v} | {depth} | {m} | {ratio:g} | {target} | {arm} | {how} | {weight:g} | "
             f"{threshold:g} | {top} | {low} | {mlp} | {linear} | {codes} |"
         )
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from semtube.errors import UserError
 from semtube.rhm import ilc_sweep
 from semtube.rhm.data2vec_settings import CPU_SIZE, Data2VecSettings
 from semtube.rhm.grammar import Grammar
+from semtube.rhm.slc_settings import SLCSettings
 
 SMALL = ["--num_features", "8", "--num_synonyms", "2", "--depth", "3"]
 
@@ -191,6 +193,16 @@ def test_figures_are_drawn_from_the_studies_results(tmp_path):
     other.write_text("[]")
     with pytest.raises(UserError, match="no result file of a study of the lab"):
         run_rhm(["figure", "12", "--results", str(other)])
+
+
+def test_a_result_file_of_another_version_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "old.json"
+    cell = asdict(SLCSettings(aggregation="sum")) | {"learner": "slc", "result": {}, "metrics": []}
+    del cell["clustering_weight"]
+    path.write_text(json.dumps({"cells": [cell]}))
+    with pytest.raises(UserError, match="cells of slc without clustering_weight: it is damaged"):
+        run_rhm(["figure", "12", "--results", str(path), "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_network_is_trained_and_not_again(tmp_path, capsys):

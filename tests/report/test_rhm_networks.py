@@ -41,7 +41,8 @@ def encoder_row(cell):
 @pytest.fixture(scope="module")
 def rows():
     cells = []
-    for name in ("depths", "arms", "synonyms", "control", "aggregation"):
+    # The weights first: the one with most runs is to be drawn, not the first.
+    for name in ("clustering_weights", "depths", "arms", "synonyms", "control", "aggregation"):
         cells += [cell for cell in GROUPS[name]("small", 0) if cell not in cells]
     # Runs of another kind have other numbers: no figure may mix them.
     made = [
@@ -93,6 +94,7 @@ def test_figure_9_has_an_arm_a_curve_and_leaves_the_token_control_out(drawn, row
     ours = of(points, source="ours", panel="Root, linear probe")
     assert len({p["series"] for p in ours}) == 4
     assert all(float(p["y"]) == pytest.approx(0.75) for p in ours)
+    assert {float(p["x"]) for p in ours} == {0.5, 4}
     assert {p["series"] for p in of(points, source="paper")} == {p["series"] for p in ours}
     control = [row | {"arm": "ema"} for row in rows if row.get("target") == "token"]
     assert control
@@ -112,14 +114,33 @@ def test_figure_10_is_of_the_deepest_run_with_most_strings(drawn):
 def test_online_figures_follow_the_strings_seen(drawn):
     points = drawn["4"]
     ours = of(points, source="ours", series="m = 4")
-    assert [float(p["x"]) for p in ours] == [100 * 128 / 512, 3000 * 128 / 512]
-    assert [float(p["y"]) for p in ours] == [0.3, 0.6]
-    assert {float(p["y"]) for p in of(points, series="untrained encoder")} == {0.2}
+    values, gains = (
+        of(ours, panel=panel) for panel in ("Root, MLP probe", "Less the untrained encoder's")
+    )
+    for curve in (values, gains):
+        assert [float(p["x"]) for p in curve] == [100 * 128 / 512, 3000 * 128 / 512]
+    assert [float(p["y"]) for p in values] == [0.3, 0.6]
+    assert [float(p["y"]) for p in gains] == pytest.approx([0.1, 0.4])
     paper = of(points, source="paper", series="m = 7")[0]
     assert float(paper["x"]) == pytest.approx(6e7 / (16 * 343), rel=1e-4)
     scores = of(drawn["5"], source="ours", series="level 2")
     assert [float(p["y"]) for p in scores] == pytest.approx([0.17, 0.32])
     assert 2.4e4 < PAPER_ONLINE_END < 7.8e4
+
+
+def test_online_runs_of_several_m_are_curves_of_their_own(rows, tmp_path):
+    run = next(row for row in rows if row["learner"] == "data2vec" and row["num_strings"] is None)
+    runs = [run | {"num_synonyms": m} for m in (7, 3, 4, 5, 6)]
+    curves = {}
+    for name in ("4", "5"):
+        draw_network_figure(name, runs, tmp_path / name)
+        with (tmp_path / name).with_suffix(".csv").open() as file:
+            ours = of(list(csv.DictReader(file)), source="ours")
+        curves[name] = {(p["panel"], p["series"]) for p in ours}
+        for panel, series in curves[name]:
+            assert len(of(ours, panel=panel, series=series)) == 2
+    assert len(curves["4"]) == 2 * 5
+    assert len(curves["5"]) == 5 * 3
 
 
 def test_figure_14_has_every_objective_and_every_untrained_encoder(drawn):

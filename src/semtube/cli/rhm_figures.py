@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -215,4 +215,14 @@ def _read_results(path: str | None) -> dict[str, Any]:
         if not rows or not all(isinstance(row, dict) and STORED[name] <= set(row) for row in rows):
             wanted = ", ".join(sorted(STORED[name]))
             raise UserError(f"{path} is damaged: its {name} must be a list, each with {wanted}")
+    from semtube.rhm.data2vec_settings import Data2VecSettings
+    from semtube.rhm.slc_settings import SLCSettings
+
+    for row in stored.get("cells", []):
+        kind = SLCSettings if row["learner"] == "slc" else Data2VecSettings
+        if missing := {field.name for field in fields(kind)} - set(row):
+            raise UserError(
+                f"{path} has cells of {row['learner']} without {', '.join(sorted(missing))}: it is "
+                "damaged or of another version; run its study again"
+            )
     return stored

@@ -56,4 +56,7 @@ def means(
 
 def listed(rows: Rows, name: str) -> str:
     """The values of one setting, in order."""
-    return ", ".join(str(value) for value in sorted({row[name] for row in rows}))
+    values = sorted({row[name] for row in rows})
+    return ", ".join(
+        f"{x:g}" if isinstance(x, float) else f"{x:,}" if isinstance(x, int) else x for x in values
+    )

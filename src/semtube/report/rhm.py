@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from semtube.report.network_points import listed
 from semtube.report.panels import Panel, Point, write_panels
 from semtube.rhm.acceptance import SET_A_SYNONYMS, SET_C_DEPTH
 from semtube.rhm.ilc import TARGETS
@@ -152,11 +153,11 @@ def _pair(curve: Mapping[str, Any], axis: str) -> list[Point]:
 
 def size_note(rows: Rows) -> str:
     """The size that was run, in one sentence."""
-    v, s, depth = (_listed(rows, name) for name in ("num_features", "branching", "depth"))
+    v, s, depth = (listed(rows, name) for name in ("num_features", "branching", "depth"))
     grammars = len({row["grammar"] for row in rows})
     p = [row["num_strings"] for row in rows]
     return (
-        f"v = {v}, s = {s}, L = {depth}, m = {_listed(rows, 'num_synonyms')}, P = {min(p):,} to "
+        f"v = {v}, s = {s}, L = {depth}, m = {listed(rows, 'num_synonyms')}, P = {min(p):,} to "
         f"{max(p):,}, {grammars} grammar{'s' if grammars > 1 else ''} a point."
     )
 
@@ -278,7 +279,3 @@ def _spread_note(rows: Rows) -> str:
 
 def _power(target: str, m: int, depth: int) -> float:
     return float(m ** exponent(target, depth))
-
-
-def _listed(rows: Rows, name: str) -> str:
-    return ", ".join(str(value) for value in sorted({row[name] for row in rows}))

@@ -42,40 +42,52 @@ PAPER_ONLINE_END = math.exp(
 
 
 def draw_figure_4(rows: Rows, stem: Path) -> None:
-    """Root accuracy along data2vec's online runs."""
-    points = _along(rows, lambda row: f"m = {row['num_synonyms']}", lambda line: line["root_mlp"])
-    points += _untrained(rows, lambda line: line["root_mlp"])
+    """Root accuracy along data2vec's online runs, and what training added to it."""
+    points = _along(rows, _m, lambda line: line["root_mlp"])
+    gains = [
+        point
+        for row in rows
+        for point in _along(
+            [row], _m, lambda line, row=row: line["root_mlp"] - row["result"]["initial"]["root_mlp"]
+        )
+    ]
     v = DATA2VEC_SIZES["num_features"]
     points += [
         Point(f"m = {m}", "paper", strings / (v * m**3), 0.5)
         for m, strings in DATA2VEC_ONLINE_THRESHOLDS.items()
     ]
-    panel = Panel("Root, MLP probe", OVER_VM3 + " seen", "accuracy", points, y_domain=(0, 1))
+    panels = [
+        Panel("Root, MLP probe", OVER_VM3 + " seen", "accuracy", points, y_domain=(0, 1)),
+        Panel("Less the untrained encoder's", OVER_VM3 + " seen", "accuracy", gains),
+    ]
     notes = [_encoder_note(rows), PAPER_NOTE + " Each is where a curve crosses 50 %."]
-    write_panels([panel], title="data2vec online", notes=notes, stem=stem)
+    write_panels(panels, title="data2vec online", notes=notes, stem=stem)
 
 
 def draw_figure_5(rows: Rows, stem: Path) -> None:
-    """Synonym scores along data2vec's online runs, after the third block."""
-    points = []
-    for level in range(1, max(row["depth"] for row in rows) + 1):
-        deep = [row for row in rows if row["depth"] >= level]
-        points += _along(
-            deep,
-            lambda row, level=level: f"level {level}",
-            lambda line, level=level: _third_block(line["synonym_scores"][level - 1]),
-        )
-    points += [
-        Point(f"level {level}", "paper", PAPER_ONLINE_END, (low + high) / 2, low, high)
-        for level, (low, high) in SCORE_AT_END.items()
-    ]
-    panel = Panel("After the third block", OVER_VM3 + " seen", "synonym score", points)
+    """Synonym scores along data2vec's online runs, after the third block; a panel for each m."""
+    panels = []
+    for m in sorted({row["num_synonyms"] for row in rows}):
+        runs = [row for row in rows if row["num_synonyms"] == m]
+        points: list[Point] = []
+        for level in range(1, max(row["depth"] for row in runs) + 1):
+            points += _along(
+                [row for row in runs if row["depth"] >= level],
+                lambda row, level=level: f"level {level}",
+                lambda line, level=level: _third_block(line["synonym_scores"][level - 1]),
+            )
+        points += [
+            Point(f"level {level}", "paper", PAPER_ONLINE_END, (low + high) / 2, low, high)
+            for level, (low, high) in SCORE_AT_END.items()
+        ]
+        title = f"m = {m}, after the third block"
+        panels.append(Panel(title, OVER_VM3 + " seen", "synonym score", points))
     notes = [
         _encoder_note(rows),
         "1: synonyms have one image; 0: they move the states as far as an unrelated string.",
         PAPER_NOTE + " They are its curves' ends, bars their range over m = 3 to 7.",
     ]
-    write_panels([panel], title="What synonyms move", notes=notes, stem=stem)
+    write_panels(panels, title="What synonyms move", notes=notes, stem=stem)
 
 
 def draw_figure_13(rows: Rows, stem: Path) -> None:
@@ -97,7 +109,7 @@ def draw_figure_13(rows: Rows, stem: Path) -> None:
     for level in levels:
         read = lambda line, level=level: line["level_linear"][level - 1]  # noqa: E731
         known += _along([run], lambda row, level=level: f"level {level}", read)
-        known += _untrained([run], read, f"level {level}, untrained")
+        known += _untrained(run, read, f"level {level}, untrained")
     before = [
         Point(f"level {level}", "ours", run["num_synonyms"], accuracy)
         for level, accuracy in enumerate(run["result"]["initial"]["level_linear"], start=1)
@@ -161,11 +173,14 @@ def _along(
     ]
 
 
+def _m(row: Mapping[str, Any]) -> str:
+    return f"m = {row['num_synonyms']}"
+
+
 def _untrained(
-    rows: Rows, y: Callable[[Mapping[str, Any]], float], name: str = "untrained encoder"
+    row: Mapping[str, Any], y: Callable[[Mapping[str, Any]], float], name: str
 ) -> list[Point]:
-    """A level line at what the first run's encoder has before training."""
-    row = rows[0]
+    """A level line at what the run's encoder has before training."""
     seen = [line["num_strings_seen"] / latent_theory(row) for line in row["metrics"][1:]]
     value = y(row["result"]["initial"])
     return [Point(name, "ours", x, value) for x in (min(seen), max(seen))]
@@ -176,9 +191,9 @@ def _encoder_note(rows: Rows) -> str:
     return (
         f"v = {listed(rows, 'num_features')}, s = {listed(rows, 'branching')}, "
         f"m = {listed(rows, 'num_synonyms')}, L = {listed(rows, 'depth')}; "
-        f"{first['num_layers']} layers of width {first['hidden_size']}, {first['steps']:,} steps "
-        f"of {first['batch_size']} strings, learning rate {first['learning_rate']:g}. The paper: "
-        "v = 16, L = 4, 8 layers of width 2,048, 262,144 steps of 512 strings, 1e-4."
+        f"{first['num_layers']} layers of width {first['hidden_size']}, {listed(rows, 'steps')} "
+        f"steps of {first['batch_size']} strings, learning rate {first['learning_rate']:g}. "
+        "The paper: v = 16, L = 4, 8 layers of width 2,048, 262,144 steps of 512 strings, 1e-4."
     )
 
 

@@ -179,7 +179,8 @@ def _slc_notes(rows: Rows) -> list[str]:
         f"v = {listed(rows, 'num_features')}, s = {listed(rows, 'branching')}, "
         f"m = {listed(rows, 'num_synonyms')}, L = {listed(rows, 'depth')}, "
         f"losses combined by {listed(rows, 'aggregation')}, clustering weighed by "
-        f"{listed(rows, 'clustering_weight')}, {seeds} seeds: means, and bars from lowest to "
-        "highest. Test strings at the best validation epoch."
+        f"{listed(rows, 'clustering_weight')}, S_m = {listed(rows, 'similarity_threshold')}, "
+        f"lambda_spars = {listed(rows, 'sparsity_weight')}, {seeds} seeds: means, and bars "
+        "from lowest to highest. Test strings at the best validation epoch."
     )
     return [note, PAPER_NOTE + " Its s = 3; a linear probe cannot hold all rules of s = 2."]

@@ -22,16 +22,16 @@ from semtube.rhm.sweeps import Cell, cell_path
 
 Size = Literal["small", "paper"]
 
-#: Two cores: the plain sum of losses, which costs less than UPGrad. The last three were tuned on
-#: validation strings of seeds 11 to 14 at L = 4 and 4,096 strings, as the paper tuned its own.
+#: Two cores: the plain sum of losses, which costs less than UPGrad.
 SMALL_SLC: dict[str, Any] = {
     "num_features": 16, "num_synonyms": 4, "branching": 2, "depth": 3, "aggregation": "sum",
     "num_validation": 1000,
+}  # fmt: skip
+#: With values tuned on validation strings of seeds 11 to 14 at L = 4 and 4,096 strings, own latents
+#: as targets, as the paper tuned its own.
+SMALL_TUNED_SLC = SMALL_SLC | {
     "clustering_weight": 64.0, "similarity_threshold": 0.7, "sparsity_weight": 0.006,
 }  # fmt: skip
-#: Of the arms: the paper's values, and the weights of which `clustering_weight` speaks.
-SMALL_ARMS = SMALL_SLC | {"similarity_threshold": 0.8, "sparsity_weight": 0.01}
-SMALL_ARMS_WEIGHT, PAPER_ARMS_WEIGHT = 2 * 1 * 64.0, 3 * 2 * 128.0
 PAPER_ARMS: dict[str, Any] = {
     "num_features": 10, "num_synonyms": 10, "branching": 3, "depth": 4, "codebook_size": 128,
 }  # fmt: skip
@@ -45,7 +45,7 @@ def depths(size: Size, seed: int) -> list[Cell]:
     """Figures 10 and 12: SLC at several depths."""
     if size == "small":
         return [
-            _slc(SMALL_SLC | {"depth": depth, "num_strings": count, "seed": seed + k})
+            _slc(SMALL_TUNED_SLC | {"depth": depth, "num_strings": count, "seed": seed + k})
             for depth in (3, 4)
             for count in (512, 2048, 4096)
             for k in range(SMALL_NUM_SEEDS)
@@ -62,38 +62,31 @@ def depths(size: Size, seed: int) -> list[Cell]:
 
 def arms(size: Size, seed: int) -> list[Cell]:
     """Figure 9: local learning, with a prediction loss that is a mean, see `SLCSettings`."""
-    if size == "small":
-        sizes, weight, num_seeds = SMALL_ARMS, SMALL_ARMS_WEIGHT, SMALL_NUM_SEEDS
-        counts = [512, 4096]
-    else:
-        sizes, weight, num_seeds = PAPER_ARMS, PAPER_ARMS_WEIGHT, PAPER_NUM_SEEDS
+    counts = [512, 4096]
+    if size == "paper":
         counts = np.geomspace(1000, 50_000, 11).round().astype(int).tolist()
-    return [
-        _slc(
-            sizes
-            | {"arm": arm, "clustering_weight": weight, "num_strings": count, "seed": seed + k}
-        )
-        for arm in ARMS
-        for count in counts
-        for k in range(num_seeds)
-    ]
+    return _arm_cells(size, seed, [], counts)
 
 
 def clustering_weights(size: Size, seed: int) -> list[Cell]:
     """Not in the paper: the arms at one P, the clustering losses weighed more and more."""
-    if size == "small":
-        sizes, count, num_seeds = SMALL_ARMS, 4096, SMALL_NUM_SEEDS
-        weights = (1.0, 8.0, 32.0, SMALL_ARMS_WEIGHT)
-    else:
-        sizes, count, num_seeds = PAPER_ARMS, 10_456, PAPER_NUM_SEEDS
-        weights = (1.0, 32.0, PAPER_ARMS_WEIGHT)
+    return _arm_cells(size, seed, [1.0, 8.0, 32.0], [4096 if size == "small" else 10_456])
+
+
+def _arm_cells(size: Size, seed: int, weights: list[float], counts: list[int]) -> list[Cell]:
+    """Every arm at some weights and at that which makes a mean of the prediction loss."""
+    small = SMALL_SLC, SMALL_NUM_SEEDS
+    sizes, num_seeds = small if size == "small" else (PAPER_ARMS, PAPER_NUM_SEEDS)
+    settings = SLCSettings(**sizes)
+    mean = float(settings.branching * (settings.branching - 1) * settings.num_codes)
     return [
         _slc(
             sizes
             | {"arm": arm, "clustering_weight": weight, "num_strings": count, "seed": seed + k}
         )
-        for weight in weights
+        for weight in (*weights, mean)
         for arm in ARMS
+        for count in counts
         for k in range(num_seeds)
     ]
 
@@ -101,7 +94,7 @@ def clustering_weights(size: Size, seed: int) -> list[Cell]:
 def synonyms(size: Size, seed: int) -> list[Cell]:
     """Figures 3 and 11, right: SLC with several numbers of rules."""
     if size == "small":
-        sizes, rules, ratios, num_seeds = SMALL_SLC, (3, 4), (0.5, 2, 4), SMALL_NUM_SEEDS
+        sizes, rules, ratios, num_seeds = SMALL_TUNED_SLC, (3, 4), (0.5, 2, 4), SMALL_NUM_SEEDS
     else:
         sizes, rules, num_seeds = SLC_SIZES, tuple(SLC_THRESHOLDS), PAPER_NUM_SEEDS
         first, last = SLC_GRID["first_over_vm3"], SLC_GRID["last_over_vm3"]
@@ -111,7 +104,7 @@ def synonyms(size: Size, seed: int) -> list[Cell]:
             sizes
             | {
                 "num_synonyms": m,
-                "num_strings": max(round(ratio * sizes["num_features"] * m**3), 10),
+                "num_strings": round(ratio * sizes["num_features"] * m**3),
                 "seed": seed + k,
             }
         )
@@ -122,9 +115,12 @@ def synonyms(size: Size, seed: int) -> list[Cell]:
 
 
 def control(size: Size, seed: int) -> list[Cell]:
-    """Not in the paper: SLC that predicts visible tokens, where own latents succeed."""
+    """Not in the paper: SLC that predicts visible tokens, where own latents succeed.
+
+    At the values tuned for own latents, so that the target alone differs.
+    """
     if size == "small":
-        sizes, counts, num_seeds = SMALL_SLC, [4096], SMALL_NUM_SEEDS
+        sizes, counts, num_seeds = SMALL_TUNED_SLC, [4096], SMALL_NUM_SEEDS
     else:
         sizes = {"num_features": 16, "num_synonyms": 8, "branching": 3}
         counts, num_seeds = [9798, 32_000], PAPER_NUM_SEEDS
@@ -138,7 +134,7 @@ def control(size: Size, seed: int) -> list[Cell]:
 
 def aggregation(size: Size, seed: int) -> list[Cell]:
     """Not in the paper: UPGrad and the plain sum at one size."""
-    sizes = SMALL_SLC | {"num_strings": 4096}
+    sizes = SMALL_TUNED_SLC | {"num_strings": 4096}
     if size == "paper":
         sizes = {"num_features": 16, "num_synonyms": 8, "branching": 3, "num_strings": 9798}
     return [_slc(sizes | {"aggregation": how, "seed": seed}) for how in ("sum", "upgrad")]

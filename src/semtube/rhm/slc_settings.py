@@ -49,7 +49,8 @@ class SLCSettings(NetworkSettings):
         aggregation: `upgrad` projects each loss's gradient so that no loss rises; or plain `sum`.
         clustering_weight: Factor of the clustering losses. 1: the paper's equations as they stand.
             s (s-1) D: as if a prediction loss were the mean over all its terms, not their sum;
-            then the arm `local` collapses, as in the paper.
+            with that, and not with 1, the arm `local` fails as in the paper (at v = 16, m = 4,
+            s = 2, L = 3).
         codebook_size: D, codes of a level; unset for v m, where synonyms could keep codes of
             their own.
         hidden_size: Hidden units of predictors and clusterers.

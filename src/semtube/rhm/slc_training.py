@@ -76,7 +76,6 @@ class SLCTraining:
         self.weights = ClusteringWeights(
             settings.similarity_threshold, settings.separation_weight, settings.sparsity_weight
         )
-        self._weight = settings.clustering_weight
         self.metrics: list[dict[str, Any]] = []
         self.best_state: dict[str, Tensor] = {}
 
@@ -115,8 +114,9 @@ class SLCTraining:
             self.best_state = {k: x.clone() for k, x in self.student.state_dict().items()}
 
     def _step(self, tokens_BN: Tensor, generator: np.random.Generator) -> Tensor:
+        weight = self.settings.clustering_weight
         pairs = self._losses(tokens_BN, generator)[1]
-        losses = [loss for pair in pairs for loss in (pair[0], self._weight * pair[1])]
+        losses = [loss for pair in pairs for loss in (pair[0], weight * pair[1])]
         self.optimizer.zero_grad()
         if self.settings.aggregation == "sum":
             torch.stack(losses).sum().backward()
@@ -141,11 +141,12 @@ class SLCTraining:
         if self.arm.has_teacher:
             with torch.no_grad():
                 teacher = self._forward(self.teacher, tokens_BN)
-        targets = [teacher[0].inputs_BND, *(below.codes_BUD for below in teacher[:-1])]
-        targets = [codes.detach() for codes in targets]
         if self.settings.target == "token":
             sizes = len(student), self.settings.branching, self.settings.num_codes
             targets = leaf_targets(tokens_BN, *sizes)
+        else:
+            codes = [below.codes_BUD.detach() for below in teacher[:-1]]
+            targets = [teacher[0].inputs_BND, *codes]
         pairs = []
         for own, other, target in zip(student, teacher, targets, strict=True):
             num_patches = own.codes_BUD.shape[:2].numel()
@@ -194,7 +195,7 @@ class SLCTraining:
         return self._score(codes, self.validation) | {
             "prediction_loss_nats": (prediction / num_targets).tolist(),
             "clustering_loss": clustering.tolist(),
-            "loss": float(prediction.sum() + self._weight * clustering.sum()),
+            "loss": float(prediction.sum() + self.settings.clustering_weight * clustering.sum()),
         }
 
     @torch.no_grad()
