@@ -17,8 +17,8 @@ more they spoil the predictions of that arm, and of no other. Seeds 11 and 12 ha
 
 --quick: v = 16, s = 2, m = 4, v m^3 = 1,024 for SLC, 30 epochs, two seeds, plain sum;
 v = 8, s = 2, m = 4, L = 3 for encoders of 4 layers and width 64, one seed, 384,000 strings seen,
-learning rate 1e-3 in place of the paper's 1e-4 for width 2,048. Expected: three quarters of an
-hour on one core. Without --quick the sizes and grids of the paper, for GPUs: by its own account
+learning rate 1e-3 in place of the paper's 1e-4 for width 2,048. Expected: fifty minutes on one
+core. Without --quick the sizes and grids of the paper, for GPUs: by its own account
 about a hundred hours for SLC and more for data2vec.
 
 Three values of SLC were tuned for own latents and the plain sum, on other seeds

@@ -109,7 +109,8 @@ def _figure_10(rows: Rows, stem: Path) -> None:
     ]
     notes = [
         f"One run: v = {run['num_features']}, s = {run['branching']}, m = {run['num_synonyms']}, "
-        f"L = {run['depth']}, P = {run['num_strings']:,}, seed {run['seed']}; validation strings.",
+        f"L = {run['depth']}, P = {run['num_strings']:,}, seed {run['seed']}; {_losses([run])}; "
+        "validation strings.",
         PAPER_NOTE + " Each is where a level crosses 50 % (L = 7, P = 9,797).",
     ]
     write_panels(panels, title="Every level, epoch by epoch", notes=notes, stem=stem)
@@ -173,14 +174,20 @@ def _arm(row: Mapping[str, Any]) -> str:
     return ARM_NAMES[row["arm"]]
 
 
+def _losses(rows: Rows) -> str:
+    return (
+        f"losses combined by {listed(rows, 'aggregation')}, clustering weighed by "
+        f"{listed(rows, 'clustering_weight')}, S_m = {listed(rows, 'similarity_threshold')}, "
+        f"lambda_spars = {listed(rows, 'sparsity_weight')}"
+    )
+
+
 def _slc_notes(rows: Rows) -> list[str]:
     seeds = len({row["seed"] for row in rows})
     note = (
         f"v = {listed(rows, 'num_features')}, s = {listed(rows, 'branching')}, "
         f"m = {listed(rows, 'num_synonyms')}, L = {listed(rows, 'depth')}, "
-        f"losses combined by {listed(rows, 'aggregation')}, clustering weighed by "
-        f"{listed(rows, 'clustering_weight')}, S_m = {listed(rows, 'similarity_threshold')}, "
-        f"lambda_spars = {listed(rows, 'sparsity_weight')}, {seeds} seeds: means, and bars "
+        f"{_losses(rows)}, {seeds} seeds: means, and bars "
         "from lowest to highest. Test strings at the best validation epoch."
     )
     return [note, PAPER_NOTE + " Its s = 3; a linear probe cannot hold all rules of s = 2."]
