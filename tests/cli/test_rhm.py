@@ -1,5 +1,6 @@
 """`semtube rhm` as a person meets it."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -211,6 +212,10 @@ def test_a_network_is_trained_and_not_again(tmp_path, capsys):
     words += ["--aggregation", "sum"]
     assert run_rhm(words) == 0
     assert "epoch 1  training loss" in capsys.readouterr().out
+    with (tmp_path / "slc" / "curves.csv").open() as file:
+        points = list(csv.DictReader(file))
+    assert {(p["series"], p["x"]) for p in points} == {("module 1", "1"), ("module 2", "1")}
+    assert (tmp_path / "slc" / "curves.png").is_file()
     assert run_rhm(words) == 0
     assert "epoch 1" not in capsys.readouterr().out
     with pytest.raises(UserError, match="holds a run with another epochs"):

@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from semtube.errors import UserError
+from semtube.report.network_run import draw_network_run
 from semtube.report.rhm_encoders import PAPER_ONLINE_END
 from semtube.report.rhm_networks import NETWORK_FIGURES, draw_network_figure, slc_curve_rows
 from semtube.rhm.network_sweep import GROUPS
@@ -141,6 +142,19 @@ def test_online_runs_of_several_m_are_curves_of_their_own(rows, tmp_path):
             assert len(of(ours, panel=panel, series=series)) == 2
     assert len(curves["4"]) == 2 * 5
     assert len(curves["5"]) == 5 * 3
+
+
+def test_a_run_of_an_encoder_is_drawn_from_its_untrained_state_on(rows, tmp_path):
+    run = next(row for row in rows if row["learner"] == "data2vec")
+    draw_network_run(run, tmp_path / "curves")
+    with (tmp_path / "curves.csv").open() as file:
+        points = list(csv.DictReader(file))
+    root = of(points, panel="Root", series="MLP probe")
+    assert [(float(p["x"]), float(p["y"])) for p in root] == [
+        (0, 0.2), (100 * run["batch_size"], 0.3), (3000 * run["batch_size"], 0.6),
+    ]  # fmt: skip
+    levels = {p["series"] for p in of(points, panel="Levels, linear probe of the target")}
+    assert levels == {f"level {level}" for level in range(1, run["depth"] + 1)}
 
 
 def test_figure_14_has_every_objective_and_every_untrained_encoder(drawn):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +39,7 @@ def run_slc(argv: list[str]) -> int:
     settings, folder = _network_settings(slc_parser(), SLCSettings, argv)
     from semtube.rhm import slc_training
 
-    return _train(lambda listener: slc_training.run_slc(settings, folder, listener), folder)
+    return _train("slc", slc_training.run_slc, settings, folder)
 
 
 def data2vec_parser(size: str = "small") -> Parser:
@@ -65,9 +66,7 @@ def run_data2vec(argv: list[str]) -> int:
     settings, folder = _network_settings(parser, Data2VecSettings, argv)
     from semtube.rhm import data2vec_training
 
-    return _train(
-        lambda listener: data2vec_training.run_data2vec(settings, folder, listener), folder
-    )
+    return _train("data2vec", data2vec_training.run_data2vec, settings, folder)
 
 
 def _network_settings(parser: Parser, kind: type, argv: list[str]) -> tuple[Any, Path]:
@@ -77,16 +76,21 @@ def _network_settings(parser: Parser, kind: type, argv: list[str]) -> tuple[Any,
     return kind(**{name: value for name, value in values.items() if name in names}), folder
 
 
-def _train(train: Any, folder: Path) -> int:
+def _train(learner: str, train: Any, settings: Any, folder: Path) -> int:
     from rich.console import Console
+
+    from semtube.report.network_run import draw_network_run
 
     say = partial(Console().print, highlight=False, markup=False, soft_wrap=True)
     try:
-        train(lambda line: say(metrics_line(line)))
+        train(settings, folder, lambda line: say(metrics_line(line)))
     except KeyboardInterrupt:
         say(f"{folder} keeps what is done: the same command goes on.")
         raise
-    say(f"Done: {folder / 'result.json'}")
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    run = {"learner": learner, **asdict(settings), "metrics": [json.loads(x) for x in lines]}
+    draw_network_run(run, folder / "curves")
+    say(f"{folder}: result.json, curves.png, curves.svg, curves.csv")
     return 0
 
 

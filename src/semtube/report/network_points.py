@@ -60,3 +60,12 @@ def listed(rows: Rows, name: str) -> str:
     return ", ".join(
         f"{x:g}" if isinstance(x, float) else f"{x:,}" if isinstance(x, int) else x for x in values
     )
+
+
+def losses_note(rows: Rows) -> str:
+    """How runs of SLC weighed and combined their losses."""
+    return (
+        f"losses combined by {listed(rows, 'aggregation')}, clustering weighed by "
+        f"{listed(rows, 'clustering_weight')}, S_m = {listed(rows, 'similarity_threshold')}, "
+        f"lambda_spars = {listed(rows, 'sparsity_weight')}"
+    )

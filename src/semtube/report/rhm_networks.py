@@ -6,11 +6,21 @@ Letters as in the paper: v symbols, m rules for each, s children, L levels, P st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from semtube.errors import UserError
-from semtube.report.network_points import OVER_VM3, PAPER_NOTE, Rows, listed, means, slc_family
+from semtube.report.network_points import (
+    OVER_VM3,
+    PAPER_NOTE,
+    Rows,
+    listed,
+    losses_note,
+    means,
+    slc_family,
+)
+from semtube.report.network_run import epoch_panels, run_note
 from semtube.report.panels import Panel, Point, write_panels
 from semtube.report.rhm_encoders import (
     draw_figure_4,
@@ -85,32 +95,13 @@ def _figure_9(rows: Rows, stem: Path) -> None:
 def _figure_10(rows: Rows, stem: Path) -> None:
     """Accuracy and prediction loss of every level by epoch, of one run."""
     run = max(rows, key=lambda row: (row["depth"], row["num_strings"], -row["seed"]))
-    accuracy, loss = (
-        [
-            Point(f"module {module}", "ours", line["epoch"], value)
-            for line in run["metrics"]
-            for module, value in enumerate(line[name], start=1)
-        ]
-        for name in ("accuracy", "prediction_loss_nats")
-    )
-    accuracy += [
+    accuracy, loss = epoch_panels(run)
+    paper = [
         Point(f"module {module}", "paper", epoch, 0.5) for module, epoch in LAYER_CROSSINGS.items()
     ]
-    panels = [
-        Panel(
-            "Level l, found by module l",
-            "epoch",
-            "accuracy",
-            accuracy,
-            log_x=False,
-            y_domain=(0, 1),
-        ),
-        Panel("Level l - 1, predicted by module l", "epoch", "nats a token", loss, log_x=False),
-    ]
+    panels = [replace(accuracy, points=[*accuracy.points, *paper]), loss]
     notes = [
-        f"One run: v = {run['num_features']}, s = {run['branching']}, m = {run['num_synonyms']}, "
-        f"L = {run['depth']}, P = {run['num_strings']:,}, seed {run['seed']}; {_losses([run])}; "
-        "validation strings.",
+        run_note(run),
         PAPER_NOTE + " Each is where a level crosses 50 % (L = 7, P = 9,797).",
     ]
     write_panels(panels, title="Every level, epoch by epoch", notes=notes, stem=stem)
@@ -174,20 +165,12 @@ def _arm(row: Mapping[str, Any]) -> str:
     return ARM_NAMES[row["arm"]]
 
 
-def _losses(rows: Rows) -> str:
-    return (
-        f"losses combined by {listed(rows, 'aggregation')}, clustering weighed by "
-        f"{listed(rows, 'clustering_weight')}, S_m = {listed(rows, 'similarity_threshold')}, "
-        f"lambda_spars = {listed(rows, 'sparsity_weight')}"
-    )
-
-
 def _slc_notes(rows: Rows) -> list[str]:
     seeds = len({row["seed"] for row in rows})
     note = (
         f"v = {listed(rows, 'num_features')}, s = {listed(rows, 'branching')}, "
         f"m = {listed(rows, 'num_synonyms')}, L = {listed(rows, 'depth')}, "
-        f"{_losses(rows)}, {seeds} seeds: means, and bars "
+        f"{losses_note(rows)}, {seeds} seeds: means, and bars "
         "from lowest to highest. Test strings at the best validation epoch."
     )
     return [note, PAPER_NOTE + " Its s = 3; a linear probe cannot hold all rules of s = 2."]
