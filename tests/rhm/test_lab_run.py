@@ -63,12 +63,14 @@ def test_a_damaged_state_is_named(tmp_path, keep):
     ("settings", "message"),
     [
         (SLCSettings(num_strings=10**10, aggregation="sum"), r"strings of 8 tokens .* 279\.4 GiB"),
-        (SLCSettings(hidden_size=10**8, aggregation="sum"), r"weights and one batch .* GiB"),
-        (SLCSettings(codebook_size=10**8, aggregation="sum"), r"weights and one batch .* GiB"),
-        (SLCSettings(batch_size=10**8, aggregation="sum"), r"weights and one batch .* GiB"),
-        (Data2VecSettings(**CPU_SIZE | {"hidden_size": 10**6}), r"weights and one batch .* GiB"),
-        (Data2VecSettings(**CPU_SIZE | {"batch_size": 10**8}), r"weights and one batch .* GiB"),
-        (Data2VecSettings(**CPU_SIZE | {"num_probe": 10**8}), r"weights and one batch .* GiB"),
+        (SLCSettings(hidden_size=10**8, aggregation="sum"), r"weights, one batch .* GiB"),
+        (SLCSettings(codebook_size=10**8, aggregation="sum"), r"weights, one batch .* GiB"),
+        (SLCSettings(batch_size=10**8, aggregation="sum"), r"weights, one batch .* GiB"),
+        (Data2VecSettings(**CPU_SIZE | {"hidden_size": 10**6}), r"weights, one batch .* GiB"),
+        (Data2VecSettings(**CPU_SIZE | {"batch_size": 10**8}), r"weights, one batch .* GiB"),
+        (Data2VecSettings(**CPU_SIZE | {"num_probe": 10**8}), r"weights, one batch .* GiB"),
+        (Data2VecSettings(**CPU_SIZE | {"num_test": 10**8}), r"would take .* GiB"),
+        (SLCSettings(num_test=10**9, aggregation="sum"), r"would take .* GiB"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_and_nothing_is_written(

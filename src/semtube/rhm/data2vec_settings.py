@@ -100,12 +100,13 @@ class Data2VecSettings(NetworkSettings):
 
     @property
     def num_numbers(self) -> int:
-        """Weights, states of every block, and the features that probes read."""
+        """Weights, states of every block, and what probes and synonym scores read."""
         num_tokens = self.branching**self.depth
         weights = self.hidden_size * (4 * self.hidden_size + 2 * self.feed_forward_size)
         states = num_tokens * (6 * self.hidden_size + 2 * self.feed_forward_size)
         features = self.num_probe * num_tokens * self.hidden_size
-        return self.num_layers * (5 * weights + self.batch_size * states) + features
+        scored = 3 * self.num_test * num_tokens * self.hidden_size  # as drawn and two swaps
+        return self.num_layers * (5 * weights + self.batch_size * states + scored) + features
 
     def _check_shape(self) -> None:
         if self.hidden_size % self.num_heads:

@@ -52,7 +52,7 @@ class NetworkSettings:
 
     @property
     def num_numbers(self) -> int:
-        """Numbers that training holds at least: weights, and what a batch leaves for gradients.
+        """Numbers held at least: weights, what a batch leaves for gradients, what scores read.
 
         Each weight counts five times: itself, its gradient, two moments, and the teacher's.
         """
@@ -69,7 +69,7 @@ class NetworkSettings:
         """
         check_strings_fit(self.num_strings_held, self.num_features, self.branching, self.depth)
         num_bytes = np.dtype(np.float32).itemsize * self.num_numbers
-        check_fits(num_bytes, "the network's weights and one batch", limit)
+        check_fits(num_bytes, "the network's weights, one batch and what its scores read", limit)
 
     @property
     def latent_theory(self) -> int:

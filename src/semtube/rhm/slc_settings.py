@@ -119,7 +119,7 @@ class SLCSettings(NetworkSettings):
 
     @property
     def num_numbers(self) -> int:
-        """Weights, states of the lowest level, and pairs of patches."""
+        """Weights, states of the lowest level, pairs of patches, and the codes the probe reads."""
         predicted = self.branching**2 * (self.branching - 1) * self.num_codes
         weights = self.hidden_size * (
             (self.branching + 1) * self.num_codes + 2 * predicted + self.hidden_size
@@ -127,7 +127,8 @@ class SLCSettings(NetworkSettings):
         num_patches = self.batch_size * self.branching ** (self.depth - 1)
         states = num_patches * (self.branching * self.num_codes + 2 * predicted + self.hidden_size)
         pairs = min(self.num_compared, num_patches) ** 2
-        return 5 * (self.depth - 1) * weights + states + pairs
+        codes = self.num_strings_held * self.branching * self.num_codes
+        return 5 * (self.depth - 1) * weights + states + pairs + codes
 
     @property
     def num_codes(self) -> int:
