@@ -21,10 +21,10 @@ learning rate 1e-3 in place of the paper's 1e-4 for width 2,048. Expected: fifty
 core. Without --quick the sizes and grids of the paper, for GPUs: by its own account
 about a hundred hours for SLC and more for data2vec.
 
-Three values of SLC were tuned for own latents and the plain sum, on other seeds
-(`SMALL_TUNED_SLC` in semtube.rhm.network_sweep); tokens and UPGrad run with the same, the arms with
-the paper's values. Nothing else was tuned. A cell that stands under --runs is not run again, and an
-interrupted one goes on.
+SLC was tuned after the first runs, for own latents and the plain sum at L = 4 and 4 v m^3, on
+other seeds (`SMALL_TUNED_SLC` in semtube.rhm.network_sweep); tokens and UPGrad run with the same,
+the arms with the paper's values. data2vec was not tuned. A cell that stands under --runs is not run
+again, and an interrupted one goes on.
 """
 
 from __future__ import annotations
@@ -65,19 +65,19 @@ def rounded(value: Any) -> Any:
 
 
 def slc_table(rows: list[dict[str, Any]]) -> str:
-    """Test scores at the best validation epoch, one column a seed; Markdown."""
+    """Test scores at the best validation epoch, and codes in use at the last one; Markdown."""
     lines = [
-        "| v | L | m | P / v m^3 | target | arm | losses | weight | S_m | accuracy at L-1 | at 1 | "
-        "root, MLP | root, linear | fewest codes at the end |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| v | L | m | P / v m^3 | target | arm | losses | weight | S_m | lambda_spars | "
+        "accuracy at L-1 | at 1 | root, MLP | root, linear | fewest codes at the end |",
+        "| --- " * 15 + "|",
     ]
     names = ("num_features", "depth", "num_synonyms", "num_strings", "target", "arm", "aggregation")
-    names += ("clustering_weight", "similarity_threshold")
+    names += ("clustering_weight", "similarity_threshold", "sparsity_weight")
     slc = [row for row in rows if row["learner"] == "slc"]
     for key in dict.fromkeys(tuple(row[name] for name in names) for row in slc):
         runs = [row for row in slc if tuple(row[name] for name in names) == key]
         results = [row["result"] for row in runs]
-        v, depth, m, count, target, arm, how, weight, threshold = key
+        v, depth, m, count, target, arm, how, weight, threshold, sparsity = key
         ratio = count / (v * m**3)
         top, low = (
             " / ".join(f"{r['test']['accuracy'][level]:.2f}" for r in results) for level in (-1, 0)
@@ -89,7 +89,7 @@ def slc_table(rows: list[dict[str, Any]]) -> str:
         codes = " / ".join(f"{min(r['metrics'][-1]['effective_codes']):.1f}" for r in runs)
         lines.append(
             f"| {v} | {depth} | {m} | {ratio:g} | {target} | {arm} | {how} | {weight:g} | "
-            f"{threshold:g} | {top} | {low} | {mlp} | {linear} | {codes} |"
+            f"{threshold:g} | {sparsity:g} | {top} | {low} | {mlp} | {linear} | {codes} |"
         )
     return "\n".join(lines)
 

@@ -203,6 +203,9 @@ def test_a_result_file_of_another_version_is_refused_in_a_sentence(tmp_path):
     path.write_text(json.dumps({"cells": [cell]}))
     with pytest.raises(UserError, match="cells of slc without clustering_weight: it is damaged"):
         run_rhm(["figure", "12", "--results", str(path), "--output", str(tmp_path / "out")])
+    path.write_text(json.dumps({"cells": [cell | {"learner": "slk"}]}))
+    with pytest.raises(UserError, match="there is no learner 'slk'"):
+        run_rhm(["figure", "12", "--results", str(path)])
     assert not (tmp_path / "out").exists()
 
 

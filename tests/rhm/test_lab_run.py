@@ -70,7 +70,10 @@ def test_a_damaged_state_is_named(tmp_path, keep):
         (Data2VecSettings(**CPU_SIZE | {"batch_size": 10**8}), r"weights, one batch .* GiB"),
         (Data2VecSettings(**CPU_SIZE | {"num_probe": 10**8}), r"weights, one batch .* GiB"),
         (Data2VecSettings(**CPU_SIZE | {"num_test": 10**8}), r"would take .* GiB"),
-        (SLCSettings(num_test=10**9, aggregation="sum"), r"would take .* GiB"),
+        (
+            SLCSettings(codebook_size=10**4, num_test=10**6, aggregation="sum"),
+            r"weights, one batch .* GiB",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_and_nothing_is_written(

@@ -92,9 +92,7 @@ def test_the_best_epoch_is_the_first_of_the_most_accurate_or_of_the_least_loss()
 def test_the_weights_of_the_best_epoch_are_the_ones_measured(monkeypatch):
     training = SLCTraining(TINY, CPU)
     accuracies = iter([0.4, 0.8, 0.6])
-    monkeypatch.setattr(
-        training, "validate", lambda: {"accuracy": [next(accuracies)], "effective_codes": [9]}
-    )
+    monkeypatch.setattr(training, "validate", lambda: {"accuracy": [next(accuracies)]})
     states = []
     for _ in range(3):
         training.advance()
@@ -223,10 +221,14 @@ def test_without_teacher_it_learns_unless_clustering_moves_the_predictions(tmp_p
         clustering_weight=128.0, epochs=20, num_validation=1000, num_test=1000,
     )  # fmt: skip
     for arm in ARMS:
-        result = run_slc(replace(settings, arm=arm), tmp_path / arm)
+        lines = []
+        result = run_slc(replace(settings, arm=arm), tmp_path / arm, lines.append)
         top = result["test"]["accuracy"][-1]
         if arm == "local":
             assert top < 0.35
             assert result["root_accuracy"]["mlp"] < 0.35
+            assert min(lines[-1]["effective_codes"]) < 4
         else:
             assert top > 0.8, arm
+    light = replace(settings, arm="local", clustering_weight=1.0)
+    assert run_slc(light, tmp_path / "light")["test"]["accuracy"][-1] > 0.8

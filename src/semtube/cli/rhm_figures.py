@@ -14,6 +14,8 @@ from rich.console import Console
 from semtube.cli.parser import Parser
 from semtube.cli.rhm import ACTIONS, sweep
 from semtube.errors import UserError
+from semtube.rhm.data2vec_settings import Data2VecSettings
+from semtube.rhm.slc_settings import SLCSettings
 from semtube.run_folder import read_json
 
 
@@ -200,6 +202,7 @@ def _make(names: list[str], options: Any) -> None:
         )
 
 
+SETTINGS = {"slc": SLCSettings, "data2vec": Data2VecSettings}
 #: What a study's result file holds -> what each entry must have.
 STORED = {"cells": {"learner", "result", "metrics"}, "results": {"num_grammars", "curves"}}
 
@@ -215,11 +218,10 @@ def _read_results(path: str | None) -> dict[str, Any]:
         if not rows or not all(isinstance(row, dict) and STORED[name] <= set(row) for row in rows):
             wanted = ", ".join(sorted(STORED[name]))
             raise UserError(f"{path} is damaged: its {name} must be a list, each with {wanted}")
-    from semtube.rhm.data2vec_settings import Data2VecSettings
-    from semtube.rhm.slc_settings import SLCSettings
-
     for row in stored.get("cells", []):
-        kind = SLCSettings if row["learner"] == "slc" else Data2VecSettings
+        if row["learner"] not in SETTINGS:
+            raise UserError(f"{path} is damaged: there is no learner {row['learner']!r}")
+        kind = SETTINGS[row["learner"]]
         if missing := {field.name for field in fields(kind)} - set(row):
             raise UserError(
                 f"{path} has cells of {row['learner']} without {', '.join(sorted(missing))}: it is "

@@ -54,11 +54,11 @@ def means(
     ]
 
 
-def listed(rows: Rows, name: str) -> str:
+def listed(rows: Rows, name: str, between: str = ", ") -> str:
     """The values of one setting, in order."""
     values = sorted({row[name] for row in rows})
-    return ", ".join(
-        f"{x:g}" if isinstance(x, float) else f"{x:,}" if isinstance(x, int) else x for x in values
+    return between.join(
+        x if isinstance(x, str) else f"{x:,}" if isinstance(x, int) else f"{x:g}" for x in values
     )
 
 

@@ -26,11 +26,12 @@ def draw_network_run(run: Mapping[str, Any], stem: Path) -> None:
 def run_note(run: Mapping[str, Any]) -> str:
     """Which run it is, in a sentence."""
     count = "fresh strings" if run["num_strings"] is None else f"P = {run['num_strings']:,}"
-    losses = f" {losses_note([run])};" if run["learner"] == "slc" else ""
+    rest = "test strings"
+    if run["learner"] == "slc":
+        rest = f"{losses_note([run])}; validation strings"
     return (
         f"One run: v = {run['num_features']}, s = {run['branching']}, m = {run['num_synonyms']}, "
-        f"L = {run['depth']}, {count}, seed {run['seed']};{losses} "
-        + ("validation strings." if run["learner"] == "slc" else "test strings.")
+        f"L = {run['depth']}, {count}, seed {run['seed']}; {rest}."
     )
 
 
