@@ -13,7 +13,7 @@ untrained encoder's there is open. The paper holds a second, stacked level to be
 
 Added after the first runs, in which the arm without teacher did not collapse: the same arms with
 the clustering losses weighed more (group clustering_weights). Hypothesis: the more they weigh, the
-more they spoil the predictions of that arm, and of no other. Seeds 11 and 12 had shown it.
+more they spoil the predictions of that arm, and of no other. Seeds 0, 11 and 12 had shown it.
 
 --quick: v = 16, s = 2, m = 4, v m^3 = 1,024 for SLC, 30 epochs, two seeds, plain sum;
 v = 8, s = 2, m = 4, L = 3 for encoders of 4 layers and width 64, one seed, 384,000 strings seen,

@@ -28,7 +28,7 @@ SMALL_SLC: dict[str, Any] = {
     "num_validation": 1000,
 }  # fmt: skip
 #: With values tuned on validation strings of seeds 11 to 14 at L = 4 and 4,096 strings, own latents
-#: as targets, as the paper tuned its own.
+#: as targets: docs/log.md, section 8. (The paper tuned its own, with Optuna.)
 SMALL_TUNED_SLC = SMALL_SLC | {
     "clustering_weight": 64.0, "similarity_threshold": 0.7, "sparsity_weight": 0.006,
 }  # fmt: skip
