@@ -32,6 +32,9 @@ SMALL_SLC: dict[str, Any] = {
 SMALL_TUNED_SLC = SMALL_SLC | {
     "clustering_weight": 64.0, "similarity_threshold": 0.7, "sparsity_weight": 0.006,
 }  # fmt: skip
+#: Of the arms: those under which arm (c) fails and (a) learns. In the small size s (s - 1) D, which
+#: makes a mean of the prediction loss; in the paper's, that (768) keeps (a) from learning, too.
+ARMS_WEIGHT: dict[Size, float] = {"small": 128.0, "paper": 32.0}
 PAPER_ARMS: dict[str, Any] = {
     "num_features": 10, "num_synonyms": 10, "branching": 3, "depth": 4, "codebook_size": 128,
 }  # fmt: skip
@@ -61,30 +64,30 @@ def depths(size: Size, seed: int) -> list[Cell]:
 
 
 def arms(size: Size, seed: int) -> list[Cell]:
-    """Figure 9: local learning, with a prediction loss that is a mean, see `SLCSettings`."""
+    """Figure 9: local learning, with `ARMS_WEIGHT` of the clustering losses."""
     counts = [512, 4096]
     if size == "paper":
         counts = np.geomspace(1000, 50_000, 11).round().astype(int).tolist()
-    return _arm_cells(size, seed, [], counts)
+    return _arm_cells(size, seed, [ARMS_WEIGHT[size]], counts)
 
 
 def clustering_weights(size: Size, seed: int) -> list[Cell]:
     """Not in the paper: the arms at one P, the clustering losses weighed more and more."""
-    return _arm_cells(size, seed, [1.0, 8.0, 32.0], [4096 if size == "small" else 10_456])
+    if size == "small":
+        return _arm_cells(size, seed, [1.0, 8.0, 32.0, 128.0], [4096])
+    return _arm_cells(size, seed, [1.0, 8.0, 32.0, 768.0], [10_456])
 
 
 def _arm_cells(size: Size, seed: int, weights: list[float], counts: list[int]) -> list[Cell]:
-    """Every arm at some weights and at that which makes a mean of the prediction loss."""
+    """Every arm at every weight and P."""
     small = SMALL_SLC, SMALL_NUM_SEEDS
     sizes, num_seeds = small if size == "small" else (PAPER_ARMS, PAPER_NUM_SEEDS)
-    settings = SLCSettings(**sizes)
-    mean = float(settings.branching * (settings.branching - 1) * settings.num_codes)
     return [
         _slc(
             sizes
             | {"arm": arm, "clustering_weight": weight, "num_strings": count, "seed": seed + k}
         )
-        for weight in (*weights, mean)
+        for weight in weights
         for arm in ARMS
         for count in counts
         for k in range(num_seeds)
